@@ -1,0 +1,49 @@
+# Every target installs what it needs: `make demo` and `make test` work on a fresh clone.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: venv demo test check fix bench bench-peers gpu-test gpu-bench docs clean help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+venv: $(STAMP)  ## .venv with everything, .venv/bin/stoker included
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed (mlrun runs on Python 3.11 only); name another with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) must be Python 3.11, because mlrun needs it"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt setuptools wheel
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all]'
+	@touch $@
+
+demo: venv  ## the main job on real text; `make demo CI=1` exits by itself
+	$(BIN)/python demo/demo.py $(if $(CI),--ci)
+
+test: venv  ## all tests
+	$(BIN)/python -m pytest
+
+check: venv  ## formatting, lint, types, import layers; changes nothing
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: venv  ## formats, and repairs what ruff can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: venv  ## how fast, as ratios measured in one run; JSON in .bench/
+	$(BIN)/python -m bench
+
+bench-peers: venv  ## the same job on Mosec, LitServe, BentoML and Ray Serve
+	$(BIN)/python -m bench --peers
+
+gpu-test: venv  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+clean:  ## everything that was built
+	rm -rf $(VENV) .build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,432 @@
+"""A function as its user declares it: Nuclio's ``nuclio.io/v1`` Function, checked and read.
+
+Unknown fields are kept, never lost. What Stoker acts on is typed here; the properties below are
+the only place that turns Nuclio's spelling (`maxWorkers`, duration strings, …) into numbers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from stoker.nouns.errors import InvalidFunction
+from stoker.nouns.quantity import parse_bytes, parse_duration
+
+RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics", "invocations", "v1", "v2"})
+"""First path segments of the data port that no function may take."""
+
+PROJECT_LABEL = "nuclio.io/project-name"
+GPU_RESOURCE = "nvidia.com/gpu"
+DEFAULT_MAX_BODY_BYTES = 4 * 1024 * 1024
+DEFAULT_WORKER_WAIT_S = 10.0
+DEFAULT_READINESS_S = 120.0
+DEFAULT_IDLE_WINDOW_S = 60.0
+DEFAULT_QUEUE_LIMIT = 1024
+DEFAULT_ASYNC_CONNECTIONS = 1000
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_RUNTIME = re.compile(r"python(:3\.\d+)?")
+_HANDLER = re.compile(r"[\w.\-]+:[A-Za-z_]\w*")
+
+
+def _duration(value: Any) -> Any:
+    if value is not None and value != "":
+        parse_duration(value)
+    return value
+
+
+Duration = Annotated[str | int | float | None, AfterValidator(_duration)]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+        alias_generator=AliasGenerator(alias=to_camel),
+        coerce_numbers_to_str=True,
+    )
+
+
+class EnvVar(_Spec):
+    """One environment variable; ``value_from`` (Kubernetes) is kept but not resolved here."""
+
+    name: str = Field(min_length=1)
+    value: str = ""
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return "" if value is None else value
+
+
+class Batch(_Spec):
+    """Nuclio's batching of one trigger."""
+
+    mode: Literal["enable", "disable"] = "disable"
+    batch_size: int = Field(default=10, ge=1, le=10_000)
+    timeout: Duration = "1s"
+
+
+class AsyncMode(_Spec):
+    """Connections of an ``async def`` handler: how many events one worker runs at once."""
+
+    max_connections_number: int = Field(default=DEFAULT_ASYNC_CONNECTIONS, ge=1)
+    min_connections_number: int = Field(default=1, ge=0)
+
+
+class Trigger(_Spec):
+    """One trigger. ``http`` and ``cron`` act; other kinds are kept and named in the deploy log."""
+
+    kind: str = "http"
+    num_workers: int | None = Field(default=None, ge=0, le=512)
+    max_workers: int | None = Field(default=None, ge=0, le=512)
+    worker_availability_timeout_milliseconds: int | None = Field(default=None, ge=0)
+    worker_termination_timeout: Duration = None
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    batch: Batch | None = None
+    mode: str | None = None
+    async_: AsyncMode | None = Field(default=None, alias="async")
+
+    @property
+    def workers(self) -> int:
+        """Workers per replica; ``numWorkers`` wins over the deprecated ``maxWorkers``."""
+        return self.num_workers or self.max_workers or 1
+
+
+class Build(_Spec):
+    """Where the code comes from and what must be installed for it."""
+
+    function_source_code: str | None = None
+    code_entry_type: str | None = None
+    path: str | None = None
+    commands: list[str] = Field(default_factory=list)
+    requirements: list[str] = Field(default_factory=list)
+
+    @field_validator("commands", "requirements", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: Any) -> Any:
+        return [] if value is None else value
+
+
+class ScaleResource(_Spec):
+    """One metric of Nuclio's scale to zero; the longest window counts."""
+
+    metric_name: str = ""
+    window_size: Duration = None
+    threshold: float = 0
+
+
+class ScaleToZero(_Spec):
+    """Nuclio's ``scaleToZero`` block."""
+
+    scale_resources: list[ScaleResource] = Field(default_factory=list)
+
+
+class Resources(_Spec):
+    """Kubernetes resources; ``nvidia.com/gpu`` and ``memory`` act here."""
+
+    limits: dict[str, Any] = Field(default_factory=dict)
+    requests: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("limits", "requests", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("limits")
+    @classmethod
+    def _limits_can_be_read(cls, limits: dict[str, Any]) -> dict[str, Any]:
+        gpus = limits.get(GPU_RESOURCE, 0)
+        if not str(gpus).isdigit():
+            raise ValueError(f'"{GPU_RESOURCE}" must be a whole number, was {gpus!r}')
+        if limits.get("memory"):
+            parse_bytes(limits["memory"])
+        return limits
+
+
+def _name(value: str) -> str:
+    if len(value) > 63 or not _NAME.fullmatch(value):
+        raise ValueError(
+            "must be at most 63 of a-z, 0-9 and '-', starting and ending with a letter or digit, "
+            f"was {value!r}"
+        )
+    if value in RESERVED_NAMES:
+        raise ValueError(
+            f"{value!r} is a reserved route of the data port; "
+            f"reserved are {', '.join(sorted(RESERVED_NAMES))}"
+        )
+    return value
+
+
+class Metadata(_Spec):
+    """Name, namespace, labels, annotations."""
+
+    name: Annotated[str, AfterValidator(_name)]
+    namespace: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("labels", "annotations", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+def _falsy_to_none(value: Any) -> Any:
+    return value or None
+
+
+class FunctionSpec(_Spec):
+    """The ``spec`` of a function."""
+
+    handler: str = "main:handler"
+    runtime: str = "python"
+    description: str = ""
+    disable: bool = False
+    env: list[EnvVar] = Field(default_factory=list)
+    resources: Resources = Field(default_factory=Resources)
+    replicas: int | None = Field(default=None, ge=0)
+    min_replicas: int | None = Field(default=None, ge=0)
+    max_replicas: int | None = Field(default=None, ge=0)
+    scale_to_zero: Annotated[ScaleToZero | None, BeforeValidator(_falsy_to_none)] = None
+    event_timeout: Duration = None
+    readiness_timeout_seconds: int | None = Field(default=None, ge=0)
+    triggers: dict[str, Trigger] = Field(default_factory=dict)
+    build: Build = Field(default_factory=Build)
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _null_is_no_env(cls, value: Any) -> Any:
+        return [] if value is None else value
+
+    @field_validator("triggers", mode="before")
+    @classmethod
+    def _null_is_no_triggers(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("resources", "build", mode="before")
+    @classmethod
+    def _null_is_default(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("runtime")
+    @classmethod
+    def _known_runtime(cls, value: str) -> str:
+        if not _RUNTIME.fullmatch(value or "python"):
+            raise ValueError(
+                f'must be "python" or "python:3.x" (Stoker runs Python functions), was {value!r}'
+            )
+        return value or "python"
+
+    @field_validator("handler")
+    @classmethod
+    def _handler_names_a_function(cls, value: str) -> str:
+        if value == "":
+            return "main:handler"
+        if ":" not in value:
+            value = f"{value}:handler"
+        if not _HANDLER.fullmatch(value):
+            raise ValueError(f'must be "module:function" or "module.sub:function", was {value!r}')
+        return value
+
+    @model_validator(mode="after")
+    def _replicas_are_ordered(self) -> FunctionSpec:
+        low, high = self.min_replicas, self.max_replicas
+        if low is not None and high is not None and high > 0 and low > high:
+            raise ValueError(f"minReplicas must be <= maxReplicas, was {low} > {high}")
+        if sum(1 for trigger in self.triggers.values() if trigger.kind == "http") > 1:
+            raise ValueError("triggers: at most one may be of kind http")
+        return self
+
+
+class FunctionConfig(_Spec):
+    """A whole function: what ``function.yaml`` holds and the Nuclio dashboard API carries."""
+
+    api_version: str = "nuclio.io/v1"
+    kind: str = "Function"
+    metadata: Metadata
+    spec: FunctionSpec = Field(default_factory=FunctionSpec)
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_is_function(cls, value: str) -> str:
+        if value not in ("Function", "NuclioFunction", ""):
+            raise ValueError(f'must be "Function", was {value!r}')
+        return "Function"
+
+    @classmethod
+    def parse(cls, document: Any) -> FunctionConfig:
+        """Checks a document read from YAML or JSON.
+
+        Raises:
+            InvalidFunction: naming every field that is wrong, what it was and what it must be.
+        """
+        if not isinstance(document, dict):
+            raise InvalidFunction(
+                "a function must be a mapping with metadata and spec, was "
+                f"{type(document).__name__}",
+                fields=[],
+            )
+        try:
+            return cls.model_validate(document)
+        except ValidationError as exc:
+            fields = [_field_error(error) for error in exc.errors()]
+            text = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
+            raise InvalidFunction(f"invalid function: {text}", fields=fields) from exc
+
+    def document(self) -> dict[str, Any]:
+        """The function as a JSON document with Nuclio's spelling, unknown fields included."""
+        return self.model_dump(by_alias=True, mode="json", exclude_unset=True)
+
+    @property
+    def name(self) -> str:
+        """The function's name, the first path segment of its URL."""
+        return self.metadata.name
+
+    @property
+    def project(self) -> str:
+        """The project by Nuclio's label; ``default`` when there is none."""
+        return self.metadata.labels.get(PROJECT_LABEL, "default")
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The declared environment."""
+        return {variable.name: variable.value for variable in self.spec.env}
+
+    @property
+    def http_trigger_name(self) -> str:
+        """The http trigger's name; ``default-http`` when none is declared."""
+        for name, trigger in self.spec.triggers.items():
+            if trigger.kind == "http":
+                return name
+        return "default-http"
+
+    @property
+    def http_trigger(self) -> Trigger:
+        """The http trigger; Nuclio adds one with a single worker when none is declared."""
+        return self.spec.triggers.get(self.http_trigger_name) or Trigger()
+
+    @property
+    def workers(self) -> int:
+        """Worker processes per replica."""
+        return self.http_trigger.workers
+
+    @property
+    def gpus(self) -> int:
+        """GPUs per replica."""
+        return int(self.spec.resources.limits.get(GPU_RESOURCE, 0))
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """``resources.limits.memory`` of one replica, in bytes; None is no limit."""
+        limit = self.spec.resources.limits.get("memory")
+        return parse_bytes(limit) if limit else None
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batching, when it is enabled."""
+        batch = self.http_trigger.batch
+        return batch if batch and batch.mode == "enable" else None
+
+    @property
+    def permits(self) -> int:
+        """Requests that one worker may hold at once.
+
+        One; with batching twice the batch size, so that the next batch is complete when this one
+        finishes; with an async trigger, its connections.
+        """
+        if self.batch:
+            return 2 * self.batch.batch_size
+        trigger = self.http_trigger
+        if trigger.mode == "async":
+            return (trigger.async_ or AsyncMode()).max_connections_number
+        return 1
+
+    @property
+    def min_replicas(self) -> int:
+        """The least number of replicas; 0 lets the function scale to zero (the default is 1)."""
+        if self.spec.min_replicas is not None:
+            return self.spec.min_replicas
+        if self.spec.replicas is not None:
+            return self.spec.replicas
+        return 1
+
+    @property
+    def max_replicas(self) -> int:
+        """The greatest number of replicas: declared, else the larger of ``minReplicas`` and 1."""
+        return max(self.spec.max_replicas or 0, self.min_replicas, 1)
+
+    @property
+    def idle_window_s(self) -> float:
+        """Seconds without demand after which a replica is surplus: the longest declared window."""
+        resources = self.spec.scale_to_zero.scale_resources if self.spec.scale_to_zero else []
+        windows = [parse_duration(r.window_size) for r in resources if r.window_size]
+        return max(windows, default=DEFAULT_IDLE_WINDOW_S)
+
+    @property
+    def event_timeout_s(self) -> float | None:
+        """Seconds one event may take; None is no limit."""
+        return parse_duration(self.spec.event_timeout) if self.spec.event_timeout else None
+
+    @property
+    def worker_wait_s(self) -> float:
+        """Seconds a request waits for a free worker before 503."""
+        millis = self.http_trigger.worker_availability_timeout_milliseconds
+        return millis / 1000 if millis else DEFAULT_WORKER_WAIT_S
+
+    @property
+    def readiness_s(self) -> float:
+        """Seconds a replica may take from its start to ready."""
+        return float(self.spec.readiness_timeout_seconds or DEFAULT_READINESS_S)
+
+    @property
+    def termination_s(self) -> float:
+        """Seconds a draining worker may take to finish its work (Nuclio's default is 10)."""
+        timeout = self.http_trigger.worker_termination_timeout
+        return parse_duration(timeout) if timeout else 10.0
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest request body, in bytes."""
+        declared = self.http_trigger.attributes.get("maxRequestBodySize")
+        return int(declared) if declared else DEFAULT_MAX_BODY_BYTES
+
+    @property
+    def queue_limit(self) -> int:
+        """Requests that may wait for this function in one gateway: ``STOKER_QUEUE_LIMIT``."""
+        return int(self.env.get("STOKER_QUEUE_LIMIT", DEFAULT_QUEUE_LIMIT))
+
+    @property
+    def cron_triggers(self) -> dict[str, Trigger]:
+        """The triggers of kind cron, by name."""
+        return {n: t for n, t in self.spec.triggers.items() if t.kind == "cron"}
+
+
+def _field_error(error: Any) -> dict[str, Any]:
+    where = ".".join(str(part) for part in error["loc"]) or "(whole)"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    was = error.get("input")
+    if "was " not in message and isinstance(was, (str, int, float, bool, type(None))):
+        message = f"{message}, was {was!r}"
+    return {"field": where, "message": message}
+
+
+def near_names(name: str, names: list[str]) -> list[str]:
+    """Up to three of ``names`` that a typo away from ``name`` could mean."""
+    return difflib.get_close_matches(name, names, n=3, cutoff=0.5)
