@@ -106,13 +106,17 @@ def _down(
 ) -> tuple[int, ScaleMemory]:
     if needed >= current or current <= floor:
         return current, replace(memory, surplus_since=None, peak=0)
-    # The last request ends the idle time, even one that came and went between two decisions.
-    since = max(_since(memory.surplus_since, now), load.last_active)
-    peak = max(memory.peak, needed) if since == memory.surplus_since else needed
+    since = _since(memory.surplus_since, now)
+    peak = max(memory.peak, needed)
     if now - since < bounds.idle_window_s:
         return current, replace(memory, surplus_since=since, peak=peak)
-    target = max(peak, floor)
-    return min(target, current), replace(memory, surplus_since=None, peak=0)
+    # The step to zero waits for a whole window without any request, even one that came and went
+    # between two decisions; the other steps do not, or a light load would keep every replica.
+    resting = now - load.last_active >= bounds.idle_window_s
+    target = max(peak, floor, 0 if resting else 1)
+    if target >= current:
+        return current, replace(memory, surplus_since=since, peak=needed)
+    return target, replace(memory, surplus_since=None, peak=0)
 
 
 def _since(earlier: float | None, now: float) -> float:

@@ -10,8 +10,9 @@ client's socket; ``queue``: waiting for a worker, in the gateway and in the work
 ``wake``: waiting while nothing was warm; ``batch``: waiting for the batch to fill; ``handler``."""
 
 LATENCY_BOUNDS = (
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-)  # fmt: skip
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
 """Upper bounds of the latency buckets, seconds; one more bucket holds what is above."""
 
 BATCH_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)

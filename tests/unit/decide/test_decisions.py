@@ -178,6 +178,11 @@ def test_it_goes_down_to_what_the_window_needed_and_does_not_flap() -> None:
     assert scale(busy, 3, memory, 17.5)[0] == 2
 
 
+def test_a_light_load_keeps_one_replica_and_no_more() -> None:
+    memory = scale(Load(0, 0, last_active=0.0), 3, ScaleMemory(), 0.0)[1]
+    assert scale(Load(0, 0, last_active=10.0), 3, memory, 10.1)[0] == 1
+
+
 def test_a_minimum_is_kept() -> None:
     assert scale(Load(0, 0, 0.0), 0, ScaleMemory(), 0.0, minimum=2)[0] == 2
     memory = ScaleMemory(surplus_since=0.0)

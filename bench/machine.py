@@ -1,0 +1,51 @@
+"""What the figures were measured on, and which cores serve and which load."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SERVING_CORES = 2
+"""Cores that every server gets, ours and the peers': the machine of the recorded figures has 2."""
+
+
+@dataclass(frozen=True)
+class Cores:
+    """CPU numbers. On a machine with fewer than four cores both sides share them all."""
+
+    serving: tuple[int, ...]
+    loading: tuple[int, ...]
+
+
+def share(available: Collection[int]) -> Cores:
+    """Two cores to serve and two to load where there are four; else all to both.
+
+    >>> share({0, 1}), share({2, 4, 6, 8, 9}).loading
+    (Cores(serving=(0, 1), loading=(0, 1)), (6, 8))
+    """
+    cores = tuple(sorted(available))
+    if len(cores) < 2 * SERVING_CORES:
+        return Cores(cores, cores)
+    return Cores(cores[:SERVING_CORES], cores[SERVING_CORES : 2 * SERVING_CORES])
+
+
+def facts() -> dict[str, Any]:
+    """For the record: processor, cores, Python, kernel, and the load before the run."""
+    return {
+        "processor": _processor(),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "load_average": os.getloadavg(),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

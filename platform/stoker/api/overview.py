@@ -1,0 +1,226 @@
+"""The platform at a glance: what ``stoker ls``, ``ps``, ``top`` and the dashboard page show."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from stoker.api import settle, submit
+from stoker.api.function_logs import LogQuery, stream
+from stoker.api.rates import RateMeter
+from stoker.api.reply import Json
+from stoker.nouns.secrecy import mask_text
+from stoker.api.settings import ApiSettings
+from stoker.api.view import function_document, invocation_address, record_secrets
+from stoker.nouns.errors import BadRequest
+from stoker.nouns.home import Home
+from stoker.nouns.record import Demand, FunctionRecord, Phase, ReplicaRecord, WorkerRecord
+from stoker.store import Store
+
+Snapshot = Callable[[], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The resource ``/api/stoker``."""
+
+    store: Store
+    home: Home
+    settings: ApiSettings
+    snapshot: Snapshot | None = None
+    meter: RateMeter = field(default_factory=RateMeter)
+
+    def routes(self) -> list[Route]:
+        """Its routes."""
+        one = "/api/stoker/functions/{name}"
+        return [
+            Route("/api/stoker/top", self.top, methods=["GET"]),
+            Route("/api/stoker/ps", self.ps, methods=["GET"]),
+            Route(one + "/deployment", self.deployment, methods=["GET"]),
+            Route(one + "/logs", self.logs, methods=["GET"]),
+        ]
+
+    async def top(self, _request: Request) -> Response:
+        """Every function with its replicas, traffic and rates; the devices."""
+        functions = await self.store.list_functions()
+        replicas = await self.store.list_replicas()
+        gateways = await self.store.read_demand()
+        demand = {name: total_demand(gateways, name) for name in functions}
+        rates = self.meter.observe({name: seen.arrivals for name, seen in demand.items()})
+        cold = cold_starts(await self.store.read_metrics())
+        facts = self.snapshot() if self.snapshot else {}
+        rows = [
+            self._row(record, replicas, demand[name], rates[name])
+            | {"coldStarts": cold.get(name, 0)}
+            for name, record in sorted(functions.items())
+        ]
+        return Json(
+            {
+                "version": self.settings.version,
+                "gateways": len(gateways),
+                "functions": rows,
+                "devices": devices_of(facts),
+                "leading": bool(facts.get("leading")),
+            }
+        )
+
+    async def ps(self, _request: Request) -> Response:
+        """Every replica with its workers and their memory, in bytes."""
+        replicas = sorted(
+            (await self.store.list_replicas()).values(), key=lambda r: (r.function, r.created_at)
+        )
+        rows = await asyncio.to_thread(lambda: [_replica(replica) for replica in replicas])
+        return Json({"replicas": rows})
+
+    async def deployment(self, request: Request) -> Response:
+        """The function as JSON lines, one at every change, until ``revision`` has settled."""
+        name = request.path_params["name"]
+        asked = request.query_params.get("revision", "0")
+        if not asked.isdigit():
+            raise BadRequest(f"revision must be a whole number, was {asked!r}")
+        record = await submit.find(self.store, name)
+        revision = int(asked) or record.last_revision
+        return StreamingResponse(self._changes(name, revision), media_type="application/x-ndjson")
+
+    async def logs(self, request: Request) -> Response:
+        """All replicas' log lines, merged by time."""
+        name = request.path_params["name"]
+        record = await submit.find(self.store, name)
+        query = LogQuery.of(request.query_params, follow=False)
+        lines = stream(self.home, name, query, record_secrets(record))
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+    async def _changes(self, name: str, revision: int) -> Any:
+        settled = settle.deployed(revision)
+        changes = settle.records(self.store, name)
+        try:
+            async for record in changes:
+                if record is None:
+                    yield b'{"deleted":true}\n'
+                    return
+                done = settled(record)
+                document = function_document(record, self.settings) | {"settled": done}
+                yield json.dumps(document).encode() + b"\n"
+                if done:
+                    return
+        finally:
+            await changes.aclose()
+
+    def _row(
+        self,
+        record: FunctionRecord,
+        replicas: Mapping[str, ReplicaRecord],
+        demand: Demand,
+        rate: float | None,
+    ) -> dict[str, Any]:
+        mine = [replica for replica in replicas.values() if replica.function == record.name]
+        config = record.current.config
+        return {
+            "name": record.name,
+            "project": record.project,
+            "state": record.state.value,
+            "message": mask_text(record.message, record_secrets(record)),
+            "url": f"http://{invocation_address(record.name, self.settings)}",
+            "revision": record.current.number,
+            "servingRevision": record.serving.number if record.serving else None,
+            "minReplicas": config.min_replicas,
+            "maxReplicas": config.max_replicas,
+            "workersPerReplica": config.workers,
+            "gpus": config.gpus,
+            "replicas": phases(mine),
+            "deviceBytes": sum(replica.device_bytes for replica in mine),
+            "inFlight": demand.in_flight,
+            "waiting": demand.waiting,
+            "oldestWaitS": demand.oldest_wait_s,
+            "requests": demand.arrivals,
+            "ratePerS": rate,
+            "lastActive": demand.last_active,
+            "wakeP90S": record.wake_p90_s,
+            "lastScaleEvent": record.last_scale_event,
+            "lastScaleTime": record.last_scale_time,
+            "updatedAt": record.updated_at,
+        }
+
+
+def phases(replicas: list[ReplicaRecord]) -> dict[str, int]:
+    """How many of the replicas are in each live phase."""
+    live = [replica.phase for replica in replicas]
+    return {phase.value: live.count(phase) for phase in Phase if phase.is_live}
+
+
+def total_demand(gateways: Mapping[str, Mapping[str, Demand]], name: str) -> Demand:
+    """One function's traffic over all gateways."""
+    seen = [demand[name] for demand in gateways.values() if name in demand]
+    return Demand(
+        in_flight=sum(demand.in_flight for demand in seen),
+        waiting=sum(demand.waiting for demand in seen),
+        oldest_wait_s=max((demand.oldest_wait_s for demand in seen), default=0.0),
+        arrivals=sum(demand.arrivals for demand in seen),
+        last_active=max((demand.last_active for demand in seen), default=0.0),
+    )
+
+
+def devices_of(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The controller's devices: id, ``total_bytes``, and ``used_bytes`` promised to replicas."""
+    return [
+        {"id": name, "total_bytes": device["capacity_bytes"], "used_bytes": device["used_bytes"]}
+        for name, device in sorted(facts.get("devices", {}).items())
+    ]
+
+
+def cold_starts(gateways: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Wakes that somebody waited for, by function, since the gateways started."""
+    found: dict[str, int] = {}
+    for snapshot in gateways.values():
+        for name, counts in snapshot.get("functions", {}).items():
+            found[name] = found.get(name, 0) + int(counts.get("cold_starts", 0))
+    return found
+
+
+def _replica(replica: ReplicaRecord) -> dict[str, Any]:
+    return {
+        "id": replica.id,
+        "function": replica.function,
+        "revision": replica.revision,
+        "phase": replica.phase.value,
+        "devices": list(replica.devices),
+        "deviceBytes": replica.device_bytes,
+        "createdAt": replica.created_at,
+        "workers": [_worker(worker) for worker in replica.workers],
+    }
+
+
+def _worker(worker: WorkerRecord) -> dict[str, Any]:
+    rss, pss = _memory(worker.pid)
+    return {
+        "index": worker.index,
+        "pid": worker.pid,
+        "phase": worker.phase.value,
+        "startedAt": worker.started_at,
+        "devices": list(worker.devices),
+        "rssBytes": rss,
+        "pssBytes": pss,
+    }
+
+
+def _memory(pid: int) -> tuple[int | None, int | None]:
+    """Resident and proportional set size; None where the process or the right to look is gone."""
+    if pid <= 0:
+        return None, None
+    try:
+        process = psutil.Process(pid)
+        rss = int(process.memory_info().rss)
+    except psutil.Error:
+        return None, None
+    try:
+        return rss, int(process.memory_full_info().pss)
+    except (psutil.Error, AttributeError):
+        return rss, None

@@ -1,0 +1,202 @@
+"use strict";
+
+const EVERY_MS = 1000;
+const POINTS = 60;
+const TONES = {
+  ready: "good", scaledToZero: "cold", error: "bad", unhealthy: "bad",
+  starting: "busy", draining: "busy",
+};
+const WORDS = { scaledToZero: "at zero", waitingForBuild: "waiting", configuringResources: "starting" };
+const history = new Map();
+const byId = (id) => document.getElementById(id);
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function cell(text, className) {
+  return element("td", className, text);
+}
+
+function pill(state) {
+  const tone = TONES[state] || "busy";
+  return element("span", `pill ${tone}`, WORDS[state] || state);
+}
+
+function size(bytes) {
+  if (bytes === null || bytes === undefined) return "–";
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let step = 0;
+  while (bytes >= 1024 && step < units.length - 1) { bytes /= 1024; step += 1; }
+  return `${step ? bytes.toFixed(1) : bytes} ${units[step]}`;
+}
+
+function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  if (value < 1) return `${Math.round(value * 1000)} ms`;
+  if (value < 60) return `${value.toFixed(1)} s`;
+  if (value < 3600) return `${Math.floor(value / 60)} min`;
+  if (value < 86400) return `${Math.floor(value / 3600)} h`;
+  return `${Math.floor(value / 86400)} d`;
+}
+
+function ago(epoch) {
+  return epoch ? `${seconds(Math.max(0, Date.now() / 1000 - epoch))} ago` : "–";
+}
+
+function rate(value) {
+  if (value === null || value === undefined) return "–";
+  return `${value >= 100 ? Math.round(value) : value.toFixed(1)}/s`;
+}
+
+function spark(name, value) {
+  const points = history.get(name) || [];
+  points.push(value || 0);
+  if (points.length > POINTS) points.shift();
+  history.set(name, points);
+  const top = Math.max(...points, 0.1);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${POINTS - 1} 20`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+  const from = POINTS - points.length;
+  line.setAttribute("points", points.map((y, x) => `${from + x},${19 - (y / top) * 18}`).join(" "));
+  svg.append(line);
+  return svg;
+}
+
+function replicaDots(counts, most) {
+  const dots = element("span", "dots");
+  const shown = Math.min(most, 12);
+  const kinds = [["ready", "good"], ["starting", "busy"], ["draining", "cold"]];
+  let drawn = 0;
+  for (const [phase, tone] of kinds) {
+    for (let i = 0; i < counts[phase] && drawn < 12; i += 1, drawn += 1) dots.append(element("i", tone));
+  }
+  for (; drawn < shown; drawn += 1) dots.append(element("i", ""));
+  return dots;
+}
+
+function functionRow(f) {
+  const row = element("tr");
+  const name = cell(undefined, "name");
+  const link = element("a", "", f.name);
+  link.href = f.url;
+  link.target = "_blank";
+  link.rel = "noopener noreferrer";
+  name.append(link, element("small", "", f.project));
+  if (f.message && TONES[f.state] === "bad") {
+    const why = element("small", "bad", f.message.trim().split("\n").pop());
+    why.title = f.message;
+    name.append(why);
+  }
+  const state = cell();
+  state.append(pill(f.state));
+  const moving = f.servingRevision && f.servingRevision !== f.revision;
+  const revision = moving ? `${f.servingRevision} → ${f.revision}` : `${f.revision}`;
+  const replicas = cell();
+  replicas.append(replicaDots(f.replicas, f.maxReplicas), `${f.replicas.ready} of ${f.maxReplicas}`);
+  const traffic = cell(undefined, "rate");
+  const inner = element("div");
+  inner.append(spark(f.name, f.ratePerS), element("span", "", rate(f.ratePerS)));
+  traffic.append(inner);
+  row.append(
+    name, state, cell(revision, "num"), replicas, cell(f.requests.toLocaleString(), "num"), traffic,
+    cell(f.inFlight, "num"), cell(f.waiting, f.waiting ? "num warn" : "num"),
+    cell(f.coldStarts, "num"), cell(seconds(f.wakeP90S), "num"), cell(ago(f.lastActive), "num"),
+  );
+  return row;
+}
+
+function workerRow(replica, worker) {
+  const row = element("tr");
+  const state = cell();
+  state.append(pill(replica.phase === "draining" ? "draining" : worker.phase));
+  row.append(
+    cell(replica.id), cell(replica.function), cell(replica.revision, "num"), cell(worker.index, "num"),
+    cell(worker.pid || "–", "num"), state, cell(worker.devices.join(", ") || "CPU"),
+    cell(size(worker.pssBytes ?? worker.rssBytes), "num"),
+    cell(worker.startedAt ? seconds(Date.now() / 1000 - worker.startedAt) : "–", "num"),
+  );
+  return row;
+}
+
+function deviceRow(device) {
+  const row = element("div", "device");
+  const bar = element("div", "bar");
+  const filled = element("i");
+  filled.style.width = `${Math.min(100, (device.used_bytes / Math.max(1, device.total_bytes)) * 100)}%`;
+  bar.append(filled);
+  const text = `${size(device.used_bytes)} of ${size(device.total_bytes)}`;
+  row.append(element("b", "", device.id), bar, element("span", "num muted", text));
+  return row;
+}
+
+function tiles(functions) {
+  const sum = (pick) => functions.reduce((total, f) => total + (pick(f) || 0), 0);
+  const shown = [
+    ["Functions", functions.length],
+    ["Warm replicas", sum((f) => f.replicas.ready)],
+    ["Requests per second", rate(sum((f) => f.ratePerS))],
+    ["In flight", sum((f) => f.inFlight)],
+    ["Waiting", sum((f) => f.waiting)],
+    ["Cold starts", sum((f) => f.coldStarts)],
+  ];
+  return shown.map(([label, value]) => {
+    const tile = element("div", label === "Waiting" && value ? "tile hot" : "tile");
+    tile.append(element("b", "", value), element("span", "", label));
+    return tile;
+  });
+}
+
+function draw(top, replicas) {
+  byId("version").textContent = top.version;
+  byId("tiles").replaceChildren(...tiles(top.functions));
+  byId("functions").replaceChildren(...top.functions.map(functionRow));
+  byId("no-functions").hidden = top.functions.length > 0;
+  byId("devices-section").hidden = top.devices.length === 0;
+  byId("devices").replaceChildren(...top.devices.map(deviceRow));
+  const workers = replicas.flatMap((r) => r.workers.map((w) => workerRow(r, w)));
+  byId("workers").replaceChildren(...workers);
+  byId("no-workers").hidden = workers.length > 0;
+  if (top.leading) health("running", "good");
+  else health("no controller", "bad");
+}
+
+function health(text, tone) {
+  const place = byId("health");
+  place.textContent = text;
+  place.className = `pill ${tone}`;
+}
+
+async function ask(path) {
+  const key = sessionStorage.getItem("stoker-key");
+  const reply = await fetch(path, { headers: key ? { "X-API-Key": key } : {} });
+  byId("key-form").hidden = reply.status !== 401;
+  if (reply.status === 401) throw new Error("a key is needed");
+  const body = await reply.json();
+  if (!reply.ok) throw new Error(body.error?.message || body.error || `status ${reply.status}`);
+  return body;
+}
+
+async function refresh() {
+  try {
+    const [top, ps] = await Promise.all([ask("/api/stoker/top"), ask("/api/stoker/ps")]);
+    draw(top, ps.replicas);
+  } catch (error) {
+    health(error instanceof TypeError ? "not reachable" : error.message, "bad");
+  }
+  setTimeout(refresh, document.hidden ? EVERY_MS * 5 : EVERY_MS);
+}
+
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("stoker-key", byId("key").value);
+  byId("key").value = "";
+  refresh();
+});
+refresh();

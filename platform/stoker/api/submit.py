@@ -1,0 +1,232 @@
+"""Writes what a client wants of a function: a new revision, zero, or away from zero.
+
+This is the only place of the control port that writes functions. What follows from it, build and
+switch, is the controller's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import time
+from typing import Any
+
+import orjson
+
+from stoker.nouns.secrecy import restored
+from stoker.nouns.errors import FunctionNotFound, InvalidFunction, PreconditionFailed
+from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, near_names
+from stoker.nouns.record import FunctionRecord, FunctionState, LogEntry, Revision
+from stoker.store import Store
+
+_ACTING_TRIGGERS = ("http", "cron")
+_NOT_ACTING = (
+    "volumes",
+    "sidecars",
+    "initContainers",
+    "nodeSelector",
+    "affinity",
+    "tolerations",
+    "securityContext",
+    "priorityClassName",
+    "imagePullSecrets",
+)
+
+
+def prepared(body: dict[str, Any], *, name: str = "", project: str = "") -> dict[str, Any]:
+    """The document to keep: the body whole, less ``status``, with name and project label set.
+
+    Args:
+        body: what the client sent.
+        name: the name in the URL, when there is one.
+        project: the header ``x-nuclio-project-name``.
+
+    Raises:
+        InvalidFunction: the body's name is another than the URL's.
+    """
+    document = {key: value for key, value in body.items() if key != "status"}
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
+    if name and metadata.get("name", name) != name:
+        message = f"must be {name!r} as in the URL, was {metadata['name']!r}"
+        raise InvalidFunction(
+            f"invalid function: metadata.name: {message}",
+            fields=[{"field": "metadata.name", "message": message}],
+        )
+    document["metadata"] = dict(metadata) | ({"name": name} if name else {})
+    labels = document["metadata"].get("labels") or {}
+    if project and isinstance(labels, dict):
+        document["metadata"]["labels"] = labels | {PROJECT_LABEL: project}
+    return document
+
+
+async def create(store: Store, document: dict[str, Any]) -> FunctionRecord:
+    """Writes a new function's first revision.
+
+    Raises:
+        InvalidFunction: naming every field that is wrong.
+        Conflict: the name exists.
+        StoreUnavailable: Redis is gone.
+    """
+    document = restored(document)
+    config = _checked(document)
+    now = time.time()
+    # Replicas of a deleted namesake may still drain: they must not pass for this revision's.
+    leftover = [
+        r.revision for r in (await store.list_replicas()).values() if r.function == config.name
+    ]
+    number = max(leftover, default=0) + 1
+    record = FunctionRecord(
+        name=config.name,
+        project=config.project,
+        created_at=now,
+        **_candidate(document, config, number, now),
+    )
+    await store.create_function(record)
+    return record
+
+
+async def update(store: Store, name: str, document: dict[str, Any]) -> FunctionRecord:
+    """Writes the next revision of a function, or the first when there is none: as Nuclio does.
+
+    Raises:
+        InvalidFunction: naming every field that is wrong.
+        StoreUnavailable: Redis is gone.
+    """
+    _checked(document)
+
+    def next_revision(record: FunctionRecord) -> FunctionRecord:
+        earlier = [r.document for r in (record.candidate, record.serving) if r is not None]
+        whole = restored(document, *earlier)
+        config = _checked(whole)
+        change = _candidate(whole, config, record.last_revision + 1, time.time())
+        return record.model_copy(update=change | {"project": config.project})
+
+    try:
+        return await store.update_function(name, next_revision)
+    except FunctionNotFound:
+        return await create(store, document)
+
+
+async def desire(store: Store, name: str, state: str) -> FunctionRecord:
+    """Asks for zero (``scaledToZero``) or for a warm replica (``ready``).
+
+    Raises:
+        FunctionNotFound: there is none of that name.
+        InvalidFunction: another state.
+        PreconditionFailed: zero, but ``minReplicas`` is more.
+        StoreUnavailable: Redis is gone.
+    """
+    if state not in (FunctionState.READY, FunctionState.SCALED_TO_ZERO):
+        message = f'must be "ready" or "scaledToZero", was {state!r}'
+        raise InvalidFunction(
+            f"desiredState {message}", fields=[{"field": "desiredState", "message": message}]
+        )
+    to_zero = state == FunctionState.SCALED_TO_ZERO
+
+    def change(record: FunctionRecord) -> FunctionRecord:
+        least = (record.serving or record.current).config.min_replicas
+        if to_zero and least > 0:
+            raise PreconditionFailed(
+                f"function {name} cannot go to zero: minReplicas must be 0, was {least} "
+                "(1 when it is not declared)"
+            )
+        return record.model_copy(update={"desired_zero": to_zero, "updated_at": time.time()})
+
+    await find(store, name)
+    record = await store.update_function(name, change)
+    if not to_zero:
+        await store.ask_wake(name)
+    return record
+
+
+async def find(store: Store, name: str) -> FunctionRecord:
+    """The function of that name.
+
+    Raises:
+        FunctionNotFound: there is none; ``detail["near"]`` has similar names.
+        StoreUnavailable: Redis is gone.
+    """
+    record = await store.get_function(name)
+    if record is None:
+        near = near_names(name, list(await store.list_functions()))
+        hint = f"; near names: {', '.join(near)}" if near else ""
+        raise FunctionNotFound(f"there is no function {name!r}{hint}", near=near)
+    return record
+
+
+def warnings(config: FunctionConfig) -> list[str]:
+    """What the function declares that has no effect on one machine without Kubernetes."""
+    found = [
+        f"trigger {name!r} of kind {trigger.kind!r} is kept but does not act here"
+        for name, trigger in config.spec.triggers.items()
+        if trigger.kind not in _ACTING_TRIGGERS
+    ]
+    extra = config.spec.model_extra or {}
+    found += [f"spec.{key} is kept but has no effect here" for key in _NOT_ACTING if extra.get(key)]
+    found += [
+        f"env {variable.name}: valueFrom is kept but not resolved here"
+        for variable in config.spec.env
+        if (variable.model_extra or {}).get("valueFrom")
+    ]
+    http = config.http_trigger
+    if http.num_workers and http.max_workers and http.num_workers != http.max_workers:
+        found.append(
+            f"numWorkers {http.num_workers} wins over the deprecated maxWorkers {http.max_workers}"
+        )
+    return found
+
+
+def _candidate(
+    document: dict[str, Any], config: FunctionConfig, number: int, now: float
+) -> dict[str, Any]:
+    digest = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return {
+        "candidate": Revision(number=number, document=document, digest=digest),
+        "last_revision": number,
+        "state": FunctionState.WAITING_FOR_BUILD,
+        "message": "",
+        "desired_zero": False,
+        "updated_at": now,
+        "logs": tuple(
+            LogEntry(time=now * 1000, level="warn", message=text) for text in warnings(config)
+        ),
+    }
+
+
+def _checked(document: dict[str, Any]) -> FunctionConfig:
+    config = FunctionConfig.parse(document)
+    fields = [
+        field for field in (_bad_source(config), _bad_queue(config), _bad_limit(config)) if field
+    ]
+    if fields:
+        text = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
+        raise InvalidFunction(f"invalid function: {text}", fields=fields)
+    return config
+
+
+def _bad_source(config: FunctionConfig) -> dict[str, str] | None:
+    try:
+        base64.b64decode(config.spec.build.function_source_code or "", validate=True)
+    except (binascii.Error, ValueError):
+        return {"field": "spec.build.functionSourceCode", "message": "must be base64"}
+    return None
+
+
+def _bad_queue(config: FunctionConfig) -> dict[str, str] | None:
+    was = config.env.get("STOKER_QUEUE_LIMIT", "1")
+    if was.isdigit() and int(was) > 0:
+        return None
+    message = f"must be a whole number of 1 or more, was {was!r}"
+    return {"field": "spec.env[STOKER_QUEUE_LIMIT]", "message": message}
+
+
+def _bad_limit(config: FunctionConfig) -> dict[str, str] | None:
+    was = str(config.http_trigger.attributes.get("maxRequestBodySize") or "1")
+    if was.isdigit():
+        return None
+    name = config.http_trigger_name
+    message = f"must be a whole number of bytes, was {was!r}"
+    return {"field": f"spec.triggers.{name}.attributes.maxRequestBodySize", "message": message}

@@ -1,0 +1,68 @@
+"""``stoker down``: everything of one home ended, whoever started it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from stoker.app.ending import end_all, kill_all
+from stoker.app.files import read_json
+from stoker.app.lock import holder
+from stoker.app.processes import ProcessRecord, ended, marked, send, started_at
+from stoker.nouns.home import Home
+
+log = logging.getLogger(__name__)
+
+
+def down(home: Home, timeout_s: float) -> bool:
+    """Ends the platform in order; by force what is left after ``timeout_s`` seconds.
+
+    Also ends what a supervisor that was killed has left. Returns False when nothing was running.
+    """
+    return asyncio.run(_down(home, timeout_s))
+
+
+async def _down(home: Home, timeout_s: float) -> bool:
+    home_id = _id(home)
+    if home_id is None:
+        return False
+    pid = holder(home.lock)
+    if pid:
+        await _ask_supervisor(pid, timeout_s)
+        if marked(home_id):
+            await kill_all(home, home_id)
+        return True
+    return await _end_orphans(home, home_id, timeout_s)
+
+
+async def _ask_supervisor(pid: int, timeout_s: float) -> None:
+    supervisor = ProcessRecord(name="supervisor", pid=pid, started=started_at(pid) or 0)
+    send(supervisor, signal.SIGTERM)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await ended(supervisor)
+    except TimeoutError:
+        log.warning("the supervisor did not end within %g s and is killed", timeout_s)
+        send(supervisor, signal.SIGKILL)
+        await ended(supervisor)
+
+
+async def _end_orphans(home: Home, home_id: str, timeout_s: float) -> bool:
+    records = [ProcessRecord.model_validate(entry) for entry in read_json(home.processes) or ()]
+    alive = [record for record in records if record.alive]
+    if not alive and not marked(home_id):
+        return False
+    try:
+        async with asyncio.timeout(timeout_s):
+            await end_all(home, home_id, alive, drain_s=timeout_s / 4)
+    except TimeoutError:
+        await kill_all(home, home_id)
+    return True
+
+
+def _id(home: Home) -> str | None:
+    try:
+        return home.id_file.read_text("utf-8").strip() or None
+    except FileNotFoundError:
+        return None

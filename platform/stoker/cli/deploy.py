@@ -1,0 +1,99 @@
+"""``stoker deploy``: sends packages and shows what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from stoker.cli.client import Client
+from stoker.cli.failure import Failure
+from stoker.cli.pack import Package
+from stoker.cli.project import find_packages
+from stoker.cli.text import Progress, seconds
+
+_LEVELS = {"error": "red", "warn": "yellow", "warning": "yellow"}
+
+
+def deploy(path: Path, home: str | None, *, wait: bool, as_json: bool) -> None:
+    """Deploys everything at a path, one after the other, and stops at the first that fails.
+
+    Raises:
+        Failure: nothing to deploy, the platform refuses, or a function does not become ready.
+    """
+    packages = find_packages(path)
+    client = Client.control(home)
+    done = [_deploy_one(client, package, wait=wait, quiet=as_json) for package in packages]
+    if as_json:
+        sys.stdout.write(json.dumps(done, indent=2) + "\n")
+
+
+def _deploy_one(client: Client, package: Package, *, wait: bool, quiet: bool) -> dict[str, Any]:
+    started = time.monotonic()
+    _ensure_project(client, package)
+    answer = client.send("PUT", f"/api/functions/{package.name}", package.document)
+    revision = answer.headers.get("X-Stoker-Revision", "0")
+    if not wait:
+        function: dict[str, Any] = client.get(f"/api/functions/{package.name}")
+        return function
+    with Progress(f"{package.name} revision {revision}", quiet=quiet) as progress:
+        function = _follow(client, package.name, revision, progress)
+    status = function["status"]
+    if status["state"] in ("error", "unhealthy"):
+        raise _failed(package, revision, status)
+    if not quiet:
+        took = seconds(time.monotonic() - started)
+        url = f"http://{status['externalInvocationUrls'][0]}"
+        progress.say(
+            f"[green]✓[/] [bold]{package.name}[/] revision {revision} ready in {took}  {url}"
+        )
+    return function
+
+
+def _follow(client: Client, name: str, revision: str, progress: Progress) -> dict[str, Any]:
+    shown = 0
+    path = f"/api/stoker/functions/{name}/deployment?revision={revision}"
+    for line in client.lines(path):
+        function: dict[str, Any] = json.loads(line)
+        if function.get("deleted"):
+            raise Failure(f"function {name} was deleted while it was being deployed")
+        logs = function["status"]["logs"]
+        # A later deploy starts the log over.
+        for entry in logs[shown if shown <= len(logs) else 0 :]:
+            progress.log(entry["message"], _LEVELS.get(entry["level"], "dim"))
+        shown = len(logs)
+        progress.state(function["status"]["state"])
+        if function["settled"]:
+            return function
+    raise Failure(f"the platform stopped answering while {name} was being deployed")
+
+
+def _failed(package: Package, revision: str, status: dict[str, Any]) -> Failure:
+    serving = status.get("servingRevision")
+    rest = f"; revision {serving} goes on serving" if serving else ""
+    reason = status["message"] or "no reason was given"
+    return Failure(
+        f"{package.name} revision {revision} is {status['state']}{rest}\n{reason}",
+        hint=f"its deploy log is above; its own log: stoker logs {package.name}",
+    )
+
+
+def _ensure_project(client: Client, package: Package) -> None:
+    """The project must exist before its functions, and a function keeps its project."""
+    functions = client.send(
+        "GET", "/api/functions", headers={"x-nuclio-function-name": package.name}
+    ).json()
+    if package.name in functions:
+        from stoker.nouns.function import PROJECT_LABEL
+
+        owner = functions[package.name]["metadata"]["labels"].get(PROJECT_LABEL)
+        if owner != package.project:
+            raise Failure(
+                f"function {package.name} exists already, in project {owner}, "
+                f"and {package.source} puts it into {package.project}",
+                hint=f"delete it first: stoker rm {package.name}",
+            )
+    elif package.project not in client.get("/api/projects"):
+        client.send("POST", "/api/projects", {"metadata": {"name": package.project}, "spec": {}})

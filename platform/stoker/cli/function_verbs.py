@@ -1,0 +1,85 @@
+"""``logs``, ``rm``, ``wake``, ``sleep``: one function, through the control port."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from stoker.cli.client import LONG_S, Client
+from stoker.cli.failure import Failure
+from stoker.cli.text import console, seconds
+
+_LEVELS = {"error": "red", "warn": "yellow", "warning": "yellow", "debug": "dim"}
+_WAIT = {"X-Nuclio-Wait-Function-Action": "true"}
+
+
+def logs(
+    name: str, home: str | None, *, follow: bool, tail: int, since: str, as_json: bool
+) -> None:
+    """The function's log lines, of all its workers, in the order of time."""
+    path = f"/api/stoker/functions/{quote(name)}/logs?tailLines={tail}"
+    path += f"&follow={str(follow).lower()}" + (f"&since={quote(since)}" if since else "")
+    out = console()
+    for line in Client.control(home).lines(path):
+        if as_json:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+        else:
+            out.print(log_line(line.decode(errors="replace").rstrip("\n")))
+
+
+def log_line(text: str) -> Any:
+    """One line for people; what is not of the platform's shape is shown as it is."""
+    from rich.text import Text
+
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        return Text(text)
+    if not isinstance(entry, dict) or "message" not in entry:
+        return Text(text)
+    level = str(entry.get("level", "info"))
+    stamp = entry.get("time")
+    clock = datetime.fromtimestamp(stamp).astimezone().strftime("%H:%M:%S.%f")[:-3] if stamp else ""
+    shown = Text.assemble(
+        (f"{clock} ", "dim"),
+        (f"{level[:5]:<5} ", _LEVELS.get(level, "green")),
+        (f"{entry.get('replica', '')}.{entry.get('worker', '')} ", "cyan"),
+    )
+    shown.append(str(entry["message"]))
+    if entry.get("request_id"):
+        shown.append(f"  request={entry['request_id']}", "dim")
+    for key, value in (entry.get("with") or {}).items():
+        shown.append(f"  {key}={value}", "dim")
+    return shown
+
+
+def remove(names: list[str], home: str | None) -> None:
+    """Deletes functions; running requests finish."""
+    client = Client.control(home)
+    for name in names:
+        client.send("DELETE", f"/api/functions/{quote(name)}")
+        console().print(f"[green]✓[/] {name} is deleted")
+
+
+def scale(name: str, home: str | None, desired: str) -> None:
+    """Wakes the function or puts it to zero, and waits until it is so.
+
+    Raises:
+        Failure: it cannot be put there.
+    """
+    client = Client.control(home)
+    path = f"/api/functions/{quote(name)}"
+    started = time.monotonic()
+    client.send("PATCH", path, {"desiredState": desired}, _WAIT, timeout_s=LONG_S)
+    status = client.get(path)["status"]
+    took = seconds(time.monotonic() - started)
+    if status["state"] in ("error", "unhealthy"):
+        raise Failure(
+            f"{name} is {status['state']}: {status['message']}", hint=f"stoker logs {name}"
+        )
+    console().print(f"[green]✓[/] {name} is {status['state']} (in {took})")

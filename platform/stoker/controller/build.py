@@ -1,0 +1,163 @@
+"""The build of one candidate: source, environment, model. Its log goes to the deploy log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from stoker.controller.effects import Change
+from stoker.controller.environment import environment
+from stoker.controller.happenings import BuildFailed, Built, Happening
+from stoker.controller.pip_plan import read_plan
+from stoker.controller.source import check_handler, unpack
+from stoker.controller.subprocesses import run_streaming
+from stoker.controller.world import append_logs, if_candidate
+from stoker.nouns.errors import BadRequest, StokerError
+from stoker.nouns.function import FunctionConfig
+from stoker.nouns.home import Home
+from stoker.nouns.record import FunctionRecord, LogEntry, Revision
+
+log = logging.getLogger(__name__)
+
+LOG_BATCH_S = 0.25
+"""Lines of a build are written together: pip tells hundreds, and each write is announced."""
+
+Tell = Callable[[str], None]
+
+
+class Builds:
+    """Runs at most one build a function; the newest candidate's."""
+
+    def __init__(
+        self,
+        home: Home,
+        change: Callable[[str, Change], None],
+        report: Callable[[Happening], None],
+    ) -> None:
+        self._home = home
+        self._change = change
+        self._report = report
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, record: FunctionRecord) -> None:
+        """Begins the candidate's build; the outcome is reported."""
+        if record.candidate is None:
+            return
+        self.stop(record.name)
+        task = asyncio.get_running_loop().create_task(self._run(record.name, record.candidate))
+        self._running[record.name] = task
+        task.add_done_callback(lambda done: self._ended(record.name, done))
+
+    def stop(self, function: str) -> None:
+        """Ends the function's build with all its processes; nothing is reported."""
+        task = self._running.pop(function, None)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Ends all builds."""
+        tasks = list(self._running.values())
+        for name in list(self._running):
+            self.stop(name)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, function: str, task: asyncio.Task[None]) -> None:
+        if self._running.get(function) is task:
+            del self._running[function]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the build of %s broke: %r", function, error, exc_info=error)
+
+    async def _run(self, function: str, candidate: Revision) -> None:
+        lines = _BuildLog(function, candidate.number, self._change)
+        failure = ""
+        built: Built | None = None
+        try:
+            built = await self._build(function, candidate, lines.tell)
+        except StokerError as exc:
+            failure = exc.message
+        except (OSError, UnicodeError) as exc:
+            failure = f"the build cannot run: {exc}"
+        finally:
+            lines.flush()
+        if built is not None:
+            self._report(built)
+        else:
+            self._report(BuildFailed(function, candidate.number, failure))
+
+    async def _build(self, function: str, candidate: Revision, tell: Tell) -> Built:
+        config = candidate.config
+        code = self._home.code(function, candidate.number)
+        wanted, _, version = config.spec.runtime.partition(":")
+        ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if version and version != ours:
+            tell(f"runtime {wanted}:{version} asked for: this home runs Python {ours}")
+        await asyncio.to_thread(unpack, config, code)
+        plan = await asyncio.to_thread(read_plan, config.spec.build, code)
+        site: Path | None = None
+        if not plan.is_empty:
+            site = await environment(self._home.environments, plan, code, tell)
+        await asyncio.to_thread(check_handler, config, code, site)
+        if config.env.get("STOKER_MODEL"):
+            await self._prepare(config, code, site, tell)
+        return Built(function, candidate.number, str(code), str(site) if site else None)
+
+    async def _prepare(
+        self, config: FunctionConfig, code: Path, site: Path | None, tell: Tell
+    ) -> None:
+        """Brings the model's checkpoint into the home, quantized as declared, before it is needed.
+
+        Raises:
+            BadRequest: it cannot; its last line says why, the rest is in the log.
+        """
+        path = [str(code), *([str(site)] if site else []), os.environ.get("PYTHONPATH", "")]
+        env = {
+            **os.environ,
+            **config.env,
+            "STOKER_HOME": str(self._home.root),
+            "PYTHONPATH": os.pathsep.join(part for part in path if part),
+            "PYTHONUNBUFFERED": "1",
+        }
+        last = ""
+
+        def keep(line: str) -> None:
+            nonlocal last
+            last = line
+            tell(line)
+
+        command = [sys.executable, "-m", "stoker.models.prepare"]
+        status = await run_streaming(command, env=env, cwd=code, tell=keep)
+        if status:
+            raise BadRequest(f"the model cannot be prepared (exit code {status}): {last}")
+
+
+class _BuildLog:
+    """Collects the build's lines and writes them in batches."""
+
+    def __init__(self, function: str, number: int, change: Callable[[str, Change], None]) -> None:
+        self._function = function
+        self._number = number
+        self._change = change
+        self._entries: list[LogEntry] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def tell(self, line: str) -> None:
+        self._entries.append(LogEntry(time=time.time() * 1000, message=line))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOG_BATCH_S, self.flush)
+
+    def flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._entries:
+            entries = tuple(self._entries)
+            self._entries.clear()
+            self._change(
+                self._function,
+                if_candidate(self._number, lambda record: append_logs(record, entries)),
+            )

@@ -1,0 +1,148 @@
+"""The verbs carried out: zygotes, sockets, signals, the store's outbox, builds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal as signals
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from stoker.controller.build import Builds
+from stoker.controller.effects import Change
+from stoker.controller.happenings import Happening
+from stoker.controller.kind import choose_kind
+from stoker.controller.log_files import append_line, remove_logs
+from stoker.controller.outbox import Outbox
+from stoker.controller.settings import ControllerSettings
+from stoker.controller.source import remove_revisions
+from stoker.controller.worker_links import WorkerLinks
+from stoker.controller.zygotes import ZygoteClient
+from stoker.nouns.home import Home
+from stoker.nouns.launch import WorkerLaunch, ZygoteKind
+from stoker.nouns.record import FunctionRecord, ReplicaRecord
+from stoker.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def monotonic(self) -> float:
+        """Seconds of CLOCK_MONOTONIC."""
+        return time.monotonic()
+
+    def epoch(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+
+class Hands:
+    """`stoker.controller.effects.Effects` on the real machine."""
+
+    def __init__(
+        self,
+        store: Store,
+        home: Home,
+        settings: ControllerSettings,
+        report: Callable[[Happening], None],
+    ) -> None:
+        self._home = home
+        self.links = WorkerLinks(report)
+        self.outbox = Outbox(store, report)
+        self.builds = Builds(home, self.outbox.change_function, report)
+        self.zygotes = {
+            kind: ZygoteClient(kind, home.zygote_socket(kind), report)
+            for kind in settings.zygotes | {ZygoteKind.PLAIN}
+        }
+        self._kinds: dict[tuple[str, int], ZygoteKind] = {}
+
+    def start_worker(self, launch: WorkerLaunch) -> None:
+        """Sends the launch to the zygote of the function's kind."""
+        kind = self.kind_of(launch)
+        Path(launch.log).parent.mkdir(parents=True, exist_ok=True)
+        self.zygotes.get(kind, self.zygotes[ZygoteKind.PLAIN]).launch(launch)
+
+    def kind_of(self, launch: WorkerLaunch) -> ZygoteKind:
+        """The kind of zygote; read from the code once a revision."""
+        key = (launch.function, launch.revision)
+        if key not in self._kinds:
+            self._kinds[key] = choose_kind(launch)
+        return self._kinds[key]
+
+    def watch_worker(self, replica: str, index: int, socket: str) -> None:
+        """Connects to the worker's socket."""
+        self.links.watch(replica, index, socket)
+
+    def drain_worker(self, replica: str, index: int) -> None:
+        """Sends DRAIN."""
+        self.links.drain(replica, index)
+
+    def kill_worker(self, replica: str, index: int, pid: int, signal: int) -> None:
+        """Signals the process, or withdraws its launch."""
+        if not pid:
+            for zygote in self.zygotes.values():
+                zygote.withdraw(replica, index)
+            return
+        kill(pid, signal)
+
+    def forget_worker(self, replica: str, index: int, socket: str) -> None:
+        """Closes the connection and unlinks the socket file."""
+        self.links.forget(replica, index)
+        Path(socket).unlink(missing_ok=True)
+
+    def log_worker(self, replica: ReplicaRecord, index: int, level: str, message: str) -> None:
+        """Appends a JSON line to the worker's log file."""
+        path = self._home.function_logs(replica.function) / f"{replica.id}.{index}.log"
+        append_line(path, replica, index, level, message)
+
+    def put_replica(self, record: ReplicaRecord) -> None:
+        """Queues the record."""
+        self.outbox.put_replica(record)
+
+    def remove_replica(self, replica: str) -> None:
+        """Queues the removal."""
+        self.outbox.remove_replica(replica)
+
+    def change_function(self, name: str, change: Change) -> None:
+        """Queues the change."""
+        self.outbox.change_function(name, change)
+
+    def restore_function(self, record: FunctionRecord) -> None:
+        """Queues the record."""
+        self.outbox.restore_function(record)
+
+    def build(self, record: FunctionRecord) -> None:
+        """Begins the candidate's build."""
+        self.builds.start(record)
+
+    def stop_build(self, function: str) -> None:
+        """Ends the function's build."""
+        self.builds.stop(function)
+
+    def remove_code(self, function: str, keep: frozenset[int]) -> None:
+        """Removes code of former revisions; with none kept, the logs as well."""
+        self._kinds = {
+            key: kind for key, kind in self._kinds.items() if key[0] != function or key[1] in keep
+        }
+        remove_revisions(self._home.code(function, 0).parent, keep)
+        if not keep:
+            remove_logs(self._home.function_logs(function))
+
+    async def close(self) -> None:
+        """Lets go of everything; workers live on."""
+        await self.builds.close()
+        self.links.close()
+
+
+def kill(pid: int, signal: int) -> None:
+    """Signals a process that may be gone already."""
+    try:
+        os.kill(pid, signal)
+    except ProcessLookupError:
+        log.debug("process %d is gone already", pid)
+    except PermissionError:
+        # The pid was reused by somebody else's process: ours is gone.
+        log.warning("process %d is not ours any more; %s not sent", pid, signals.Signals(signal))

@@ -1,0 +1,90 @@
+"""From a revision to what its worker processes are told."""
+
+from __future__ import annotations
+
+import uuid
+
+from stoker.controller.settings import ControllerSettings
+from stoker.nouns.function import FunctionConfig
+from stoker.nouns.home import Home
+from stoker.nouns.launch import WorkerLaunch
+from stoker.nouns.quantity import parse_duration
+from stoker.nouns.record import Revision
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_NAME_PART = 8
+"""Of the function's name in a replica's id: with the rest it fits a unix socket's path."""
+
+
+def new_replica_id(function: str) -> str:
+    """An id that people can place and that names a socket.
+
+    >>> new_replica_id("embedder-gpu").rpartition("-")[0]
+    'embedder'
+    """
+    return f"{function[:_NAME_PART].strip('-')}-{uuid.uuid4().hex[:8]}"
+
+
+def worker_threads(cores: int, workers: int) -> int:
+    """CPU threads for numeric libraries in each worker of a replica."""
+    return max(1, cores // workers)
+
+
+def worker_launch(
+    *,
+    config: FunctionConfig,
+    revision: Revision,
+    replica: str,
+    index: int,
+    devices: tuple[str, ...],
+    home: Home,
+    settings: ControllerSettings,
+) -> WorkerLaunch:
+    """What the zygote is told about one worker."""
+    batch = config.batch
+    threads = worker_threads(settings.cores, config.workers)
+    return WorkerLaunch(
+        function=config.name,
+        project=config.project,
+        revision=revision.number,
+        replica=replica,
+        index=index,
+        socket=str(home.worker_socket(replica, index)),
+        log=str(home.function_logs(config.name) / f"{replica}.{index}.log"),
+        code_dir=revision.code_dir or "",
+        site_dir=revision.site_dir,
+        handler=config.spec.handler,
+        env=_environment(config, replica, devices, threads, home, settings),
+        permits=config.permits,
+        asynchronous=config.http_trigger.mode == "async",
+        batch_size=batch.batch_size if batch else 0,
+        batch_timeout_s=parse_duration(batch.timeout or 0) if batch else 0.0,
+        event_timeout_s=config.event_timeout_s,
+        termination_s=config.termination_s,
+        threads=threads,
+        trigger_name=config.http_trigger_name,
+        gateway_url=settings.gateway_url,
+    )
+
+
+def _environment(
+    config: FunctionConfig,
+    replica: str,
+    devices: tuple[str, ...],
+    threads: int,
+    home: Home,
+    settings: ControllerSettings,
+) -> dict[str, str]:
+    """Defaults that the function may override, its own variables, then what it may not."""
+    return {
+        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        "NUCLIO_DASHBOARD_URL": settings.control_url,
+        "MLRUN_DBPATH": settings.control_url,
+        **config.env,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "CUDA_VISIBLE_DEVICES": ",".join(devices),
+        "NUCLIO_FUNCTION_NAME": config.name,
+        "NUCLIO_FUNCTION_INSTANCE": replica,
+        "STOKER_GATEWAY_URL": settings.gateway_url,
+        "STOKER_HOME": str(home.root),
+    }

@@ -1,0 +1,61 @@
+"""Function logs: a file a worker would grow without end; the oldest go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from stoker.nouns.record import ReplicaRecord
+
+log = logging.getLogger(__name__)
+
+KEPT_FILES = 20
+KEPT_BYTES = 50 * 1024 * 1024
+
+
+def prune_logs(folder: Path, in_use: frozenset[str]) -> list[Path]:
+    """Removes the oldest files past `KEPT_FILES` or `KEPT_BYTES`; never one of a live worker.
+
+    Args:
+        folder: one function's logs.
+        in_use: names of files that live workers write.
+    """
+    if not folder.is_dir():
+        return []
+    dated = []
+    for path in folder.iterdir():
+        facts = path.stat()
+        dated.append((facts.st_mtime, facts.st_size, path))
+    removed: list[Path] = []
+    count = size = 0
+    for _, bytes_, path in sorted(dated, reverse=True, key=lambda entry: entry[0]):
+        count, size = count + 1, size + bytes_
+        if path.name not in in_use and (count > KEPT_FILES or size > KEPT_BYTES):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def append_line(path: Path, replica: ReplicaRecord, index: int, level: str, message: str) -> None:
+    """Appends one line of the platform to a worker's log, in the shape of its own."""
+    line = {
+        "time": time.time(),
+        "level": level,
+        "message": message,
+        "function": replica.function,
+        "replica": replica.id,
+        "worker": index,
+    }
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as exc:
+        log.warning("the log %s cannot be written: %s", path, exc)
+
+
+def remove_logs(folder: Path) -> None:
+    """Removes all logs of a deleted function."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,195 @@
+"""The deployment of a candidate: build, start, prove that it gets ready, switch, drain the old."""
+
+from __future__ import annotations
+
+from stoker.controller.crashes import Crashes
+from stoker.controller.cron import unusable
+from stoker.controller.effects import Change
+from stoker.controller.happenings import BuildFailed, Built
+from stoker.controller.headline import headline
+from stoker.controller.replicas import Replicas
+from stoker.controller.view import Live, Replica, Rollout, Stage
+from stoker.controller.world import World, if_candidate
+from stoker.nouns.function import FunctionConfig
+from stoker.nouns.record import FunctionRecord, FunctionState, Revision
+
+_ACTING_TRIGGERS = frozenset({"http", "cron"})
+
+
+class Rollouts:
+    """Brings candidates to serve. The previous revision serves until the new one is ready."""
+
+    def __init__(self, world: World, replicas: Replicas, crashes: Crashes) -> None:
+        self._world = world
+        self._replicas = replicas
+        self._crashes = crashes
+
+    def advance(self, live: Live) -> None:
+        """Takes the next step that facts allow; the newest candidate wins."""
+        candidate = live.record.candidate
+        if live.rollout and live.rollout.stage is Stage.PROMOTING:
+            self._finish(live, live.rollout)
+        if live.rollout and (candidate is None or candidate.number != live.rollout.number):
+            # Its replicas are strangers from now on: the scaler ends them.
+            live.rollout = None
+            self._world.effects.stop_build(live.name)
+        if candidate is None or not live.in_progress:
+            return
+        if live.rollout is None and candidate.number > live.settled:
+            self._begin(live, candidate)
+        elif live.rollout and live.rollout.stage is Stage.PLACING:
+            self._place(live, live.rollout, candidate)
+        elif live.rollout and live.rollout.stage is Stage.STARTING:
+            self._prove(live, live.rollout, candidate)
+
+    def _begin(self, live: Live, candidate: Revision) -> None:
+        live.rollout = Rollout(candidate.number, Stage.BUILDING, self._world.now())
+        building = self._world.logged(
+            f"building revision {candidate.number}",
+            state=FunctionState.BUILDING,
+            message="",
+            logs=(),
+        )
+        self._change(live, candidate.number, building)
+        for line in advice(candidate.config, bool(self._world.ledger.capacity)):
+            self._tell(live, candidate.number, line, "warning")
+        self._world.effects.build(live.record)
+
+    def built(self, live: Live, event: Built) -> None:
+        """Its code and environment are in place."""
+        rollout = live.rollout
+        if rollout is None or rollout.number != event.number or rollout.stage is not Stage.BUILDING:
+            return
+        rollout.stage, rollout.since = Stage.PLACING, self._world.now()
+        configuring = self._world.logged(
+            f"built revision {event.number}", state=FunctionState.CONFIGURING
+        )
+
+        def change(record: FunctionRecord) -> FunctionRecord:
+            if record.candidate is None:
+                return record
+            paths = {"code_dir": event.code_dir, "site_dir": event.site_dir}
+            candidate = record.candidate.model_copy(update=paths)
+            return configuring(record.model_copy(update={"candidate": candidate}))
+
+        self._change(live, event.number, change)
+
+    def build_failed(self, live: Live, event: BuildFailed) -> None:
+        """It cannot be built."""
+        if live.rollout is not None and live.rollout.number == event.number:
+            self.fail(live, FunctionState.ERROR, event.message)
+
+    def _place(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
+        config = candidate.config
+        if candidate.code_dir is None:
+            return  # The store has not confirmed the build yet.
+        if config.spec.disable:
+            self._promote(live, rollout, FunctionState.SCALED_TO_ZERO)
+        elif self._replicas.start(live, candidate) is not None:
+            for _ in range(config.min_replicas - 1):
+                self._replicas.start(live, candidate)
+            rollout.stage, rollout.recreate = Stage.STARTING, False
+        else:
+            self._make_room(live, rollout, config)
+
+    def _make_room(self, live: Live, rollout: Rollout, config: FunctionConfig) -> None:
+        """It does not fit beside what runs: the old revision goes first, only where that helps."""
+        ledger, number = self._world.ledger, rollout.number
+        everyone = frozenset(self._world.replicas)
+        own = frozenset(r.id for r in self._world.replicas_of(live.name))
+        if ledger.fit(config, without=everyone) is None:
+            self.fail(
+                live,
+                FunctionState.ERROR,
+                f"needs {config.gpus} GPU(s) of a size that this home does not have: "
+                f"it has {', '.join(ledger.capacity)}",
+            )
+        elif ledger.fit(config, without=own) is not None and not rollout.recreate:
+            rollout.recreate = True
+            self._tell(
+                live,
+                number,
+                "the new revision does not fit beside the old one: stopping the old one first "
+                "(Recreate); requests wait until the new one is ready",
+                "warning",
+            )
+        elif not rollout.waiting_told and not rollout.recreate:
+            rollout.waiting_told = True
+            holders = ", ".join(ledger.holders(ignoring=own))
+            self._tell(live, number, f"waiting for GPU memory held by {holders}", "warning")
+        elif self._world.now() - rollout.since > config.readiness_s:
+            self.fail(
+                live, FunctionState.ERROR, f"no GPU became free within {config.readiness_s:g} s"
+            )
+
+    def _prove(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
+        replicas = self._candidates_replicas(live, candidate.number)
+        if not replicas:
+            # Its zygote died under it; nothing is known against the candidate.
+            rollout.stage = Stage.PLACING
+        elif all(replica.all_ready for replica in replicas):
+            self._promote(live, rollout, FunctionState.READY)
+
+    def _promote(self, live: Live, rollout: Rollout, state: FunctionState) -> None:
+        rollout.stage = Stage.PROMOTING
+
+        def switch(record: FunctionRecord) -> FunctionRecord:
+            logged = self._world.logged(
+                f"revision {rollout.number} serves",
+                serving=record.candidate,
+                candidate=None,
+                state=state,
+                message="",
+                last_scale_event="resourceUpdated",
+                last_scale_time=self._world.clock.epoch(),
+            )
+            return logged(record)
+
+        self._change(live, rollout.number, switch)
+
+    def _finish(self, live: Live, rollout: Rollout) -> None:
+        """The store has confirmed the switch: only now may the old revision go."""
+        serving = live.record.serving
+        if serving is None or serving.number != rollout.number:
+            return
+        live.rollout, live.settled = None, rollout.number
+        live.active_at = self._world.now()
+        self._crashes.forgive(live)
+        live.prune_due = True
+
+    def crashed(self, live: Live, replica: Replica, index: int, why: str) -> None:
+        """A worker of the candidate failed before the switch: so does the deployment."""
+        self.fail(live, FunctionState.UNHEALTHY, f"worker {replica.id}.{index}: {why}")
+
+    def fail(self, live: Live, state: FunctionState, why: str) -> None:
+        """The deployment ends here; whatever served before goes on serving."""
+        rollout = live.rollout
+        if rollout is None:
+            return
+        live.rollout, live.settled = None, rollout.number
+        summary = headline(why)
+        failed = self._world.logged(why, "error", state=state, message=summary)
+        self._change(live, rollout.number, failed)
+
+    def _candidates_replicas(self, live: Live, number: int) -> list[Replica]:
+        return [r for r in self._world.replicas_of(live.name, number) if not r.draining]
+
+    def _change(self, live: Live, number: int, change: Change) -> None:
+        self._world.change(live.name, if_candidate(number, change))
+
+    def _tell(self, live: Live, number: int, message: str, level: str) -> None:
+        self._change(live, number, self._world.logged(message, level))
+
+
+def advice(config: FunctionConfig, has_devices: bool) -> list[str]:
+    """What the function declares and this home will not act on."""
+    lines = [
+        f"trigger {name!r} of kind {trigger.kind!r} is kept but does nothing here: "
+        "only http and cron act"
+        for name, trigger in config.spec.triggers.items()
+        if trigger.kind not in _ACTING_TRIGGERS
+    ]
+    lines += unusable(config)
+    if config.gpus and not has_devices:
+        lines.append(f"asks for {config.gpus} GPU(s); this home has none: runs on the CPU")
+    return lines

@@ -1,0 +1,94 @@
+"""The state that a function's record shows, derived from its replicas."""
+
+from __future__ import annotations
+
+import math
+
+from stoker.controller.crashes import Crashes
+from stoker.controller.view import Live, Replica
+from stoker.controller.world import World
+from stoker.nouns.record import FunctionState
+
+NOTABLE = 0.2
+"""A p90 that moved by less than this share is not worth a write that every gateway reads."""
+_EVENTS = {
+    FunctionState.SCALING_FROM_ZERO: "scaleFromZeroStarted",
+    FunctionState.READY: "scaleFromZeroCompleted",
+    FunctionState.SCALING_TO_ZERO: "scaleToZeroStarted",
+    FunctionState.SCALED_TO_ZERO: "scaleToZeroCompleted",
+}
+
+
+class Status:
+    """Writes a function's state, and only when it changes."""
+
+    def __init__(self, world: World, crashes: Crashes) -> None:
+        self._world = world
+        self._crashes = crashes
+
+    def publish(self, live: Live) -> None:
+        """Asks for the write that makes the record true."""
+        record = live.record
+        if record.candidate is not None or record.serving is None or live.rollout is not None:
+            return  # The deployment says what state it is in, also when it has failed.
+        derived = self._derive(live)
+        p90 = notable_p90(live, record.wake_p90_s)
+        if derived == (record.state, record.message) and p90 is None:
+            live.requested = None
+            return
+        if derived == live.requested and p90 is None:
+            return
+        live.requested = derived
+        state, message = derived
+        updates: dict[str, object] = {"state": state, "message": message}
+        if p90 is not None:
+            updates["wake_p90_s"] = p90
+        if state is not record.state and state in _EVENTS:
+            updates["last_scale_event"] = _EVENTS[state]
+            updates["last_scale_time"] = self._world.clock.epoch()
+        number = record.serving.number
+        self._world.change(
+            live.name,
+            lambda seen: (
+                seen
+                if seen.candidate is not None
+                or seen.serving is None
+                or seen.serving.number != number
+                else seen.model_copy(update=updates)
+            ),
+        )
+
+    def _derive(self, live: Live) -> tuple[FunctionState, str]:
+        replicas = self._world.replicas_of(live.name)
+        staying = [replica for replica in replicas if not replica.draining]
+        if any(replica.has_ready for replica in staying):
+            return FunctionState.READY, ""
+        if self._crashes.is_blocked(live):
+            return FunctionState.UNHEALTHY, live.blocked_why
+        if staying:
+            return self._coming(live, staying), ""
+        if replicas:
+            return FunctionState.SCALING_TO_ZERO, ""
+        if live.no_room and live.asked_at is not None:
+            holders = ", ".join(self._world.ledger.holders())
+            return FunctionState.SCALING_FROM_ZERO, f"waiting for GPU memory held by {holders}"
+        return FunctionState.SCALED_TO_ZERO, ""
+
+    @staticmethod
+    def _coming(live: Live, staying: list[Replica]) -> FunctionState:
+        # A replica that was ready and replaces its dead worker did not come from zero.
+        replaced = any(replica.was_ready for replica in staying)
+        if replaced and live.record.state is FunctionState.READY:
+            return FunctionState.READY
+        return FunctionState.SCALING_FROM_ZERO
+
+
+def notable_p90(live: Live, shown: float | None) -> float | None:
+    """The 90th percentile of the measured wakes, when the record shows another; seconds."""
+    if not live.wakes:
+        return None
+    ordered = sorted(live.wakes)
+    p90 = round(ordered[math.ceil(0.9 * len(ordered)) - 1], 4)
+    if shown is not None and abs(p90 - shown) <= NOTABLE * max(shown, 0.01):
+        return None
+    return p90

@@ -1,0 +1,197 @@
+"""The controller's live view: functions, replicas and their workers as they are right now.
+
+Single writer of everything here: the reconciler, one happening at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
+from stoker.decide.scale import ScaleMemory
+from stoker.nouns.record import (
+    Demand,
+    FunctionRecord,
+    FunctionState,
+    Phase,
+    ReplicaRecord,
+    WorkerRecord,
+)
+
+
+@dataclass(slots=True)
+class Slot:
+    """One worker's place in a replica, and the process that fills it at present.
+
+    Attributes:
+        running: a process exists or was asked for.
+        answered: the zygote said what became of the launch.
+        deadline: monotonic seconds by which it must be ready.
+        gone_at: its connection ended then; the zygote's word on the exit status may follow.
+        restart_at: monotonic seconds at which it is replaced; None: it is not.
+        doomed: why it is being killed, told before its exit.
+    """
+
+    index: int
+    socket: str
+    devices: tuple[str, ...] = ()
+    life: WorkerLife = field(default_factory=lambda: WorkerLife(Phase.STARTING))
+    pid: int = 0
+    started_at: float = 0.0
+    running: bool = True
+    answered: bool = False
+    adopted: bool = False
+    deadline: float = 0.0
+    ready_at: float | None = None
+    gone_at: float | None = None
+    exit_status: int | None = None
+    restart_at: float | None = None
+    doomed: str = ""
+
+    @property
+    def phase(self) -> Phase:
+        """The worker's phase."""
+        return self.life.phase
+
+    def move(self, signal: Signal) -> tuple[Effect, ...]:
+        """Takes the signal; the effects that follow are the caller's duty."""
+        self.life, effects = move(self.life, signal)
+        return effects
+
+    def record(self) -> WorkerRecord:
+        """What the store shows of it."""
+        return WorkerRecord(
+            index=self.index,
+            socket=self.socket,
+            pid=self.pid,
+            started_at=self.started_at,
+            phase=self.phase,
+            devices=self.devices,
+        )
+
+
+@dataclass(slots=True)
+class Replica:
+    """A group of workers of one revision."""
+
+    id: str
+    function: str
+    revision: int
+    slots: list[Slot]
+    devices: tuple[str, ...] = ()
+    device_bytes: int = 0
+    created_at: float = 0.0
+    draining: bool = False
+    drain_deadline: float = 0.0
+    terminated: bool = False
+    was_ready: bool = False
+
+    def record(self) -> ReplicaRecord:
+        """What the store shows of it."""
+        return ReplicaRecord(
+            id=self.id,
+            function=self.function,
+            revision=self.revision,
+            workers=tuple(slot.record() for slot in self.slots),
+            devices=self.devices,
+            device_bytes=self.device_bytes,
+            draining=self.draining,
+            created_at=self.created_at,
+        )
+
+    @property
+    def phase(self) -> Phase:
+        """The replica as a whole."""
+        return self.record().phase
+
+    @property
+    def has_ready(self) -> bool:
+        """A worker of it takes requests."""
+        return not self.draining and any(slot.phase is Phase.READY for slot in self.slots)
+
+    @property
+    def all_ready(self) -> bool:
+        """Every worker of it takes requests."""
+        return not self.draining and all(slot.phase is Phase.READY for slot in self.slots)
+
+    @property
+    def is_empty(self) -> bool:
+        """No process is left, and none will be started."""
+        return not any(slot.running or slot.restart_at is not None for slot in self.slots)
+
+
+class Stage(StrEnum):
+    """How far the deployment of a candidate has come."""
+
+    BUILDING = "building"
+    PLACING = "placing"
+    STARTING = "starting"
+    PROMOTING = "promoting"
+
+
+@dataclass(slots=True)
+class Rollout:
+    """The deployment of one candidate. ``recreate``: the old revision had to make room first."""
+
+    number: int
+    stage: Stage
+    since: float
+    recreate: bool = False
+    waiting_told: bool = False
+
+
+@dataclass(slots=True)
+class Live:
+    """A function and all that is remembered about it between two happenings.
+
+    Attributes:
+        record: as the store has it, never ahead of it.
+        requested: state and message last asked of the store, until it shows them.
+        asked_at: monotonic seconds of the first unanswered wake.
+        active_at: monotonic seconds of the last activity that is no request: a replica became
+            ready, the controller adopted it. A replica is not idle before it ever served.
+        blocked_until: a crash loop: nothing is started before.
+        answered: requests answered so far, by gateway; ``answered_at_crash``: their sum at the
+            last crash.
+        settled: number of the candidate whose deployment ended last, well or not; what the store
+            shows of it may be older.
+        prune_due: code of former revisions lies about, to go with their last worker.
+    """
+
+    record: FunctionRecord
+    deleted: bool = False
+    requested: tuple[FunctionState, str] | None = None
+    demand: dict[str, Demand] = field(default_factory=dict)
+    scale: ScaleMemory = field(default_factory=ScaleMemory)
+    asked_at: float | None = None
+    active_at: float = 0.0
+    crashes: list[float] = field(default_factory=list)
+    answered: dict[str, int] = field(default_factory=dict)
+    answered_at_crash: int = 0
+    blocked_until: float | None = None
+    blocked_at: float = 0.0
+    blocked_why: str = ""
+    give_ups: int = 0
+    no_room: bool = False
+    rollout: Rollout | None = None
+    settled: int = 0
+    prune_due: bool = False
+    wakes: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+    starts: int = 0
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.record.name
+
+    @property
+    def in_progress(self) -> bool:
+        """A candidate is on its way; one whose deployment failed is kept but is not."""
+        return self.record.candidate is not None and self.record.state in _IN_PROGRESS
+
+
+_IN_PROGRESS = frozenset(
+    {FunctionState.WAITING_FOR_BUILD, FunctionState.BUILDING, FunctionState.CONFIGURING}
+)

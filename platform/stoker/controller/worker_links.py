@@ -1,0 +1,121 @@
+"""Connections to workers: their phase, their end, and the request to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import cast
+
+from stoker.controller.happenings import Happening, WorkerGone, WorkerStated
+from stoker.nouns.wire import FrameReader, Kind, ProtocolError, State, frame
+
+Report = Callable[[Happening], None]
+Key = tuple[str, int]
+
+_HELLO = frame(Kind.HELLO, 0, json.dumps({"role": "controller", "peer": "controller"}).encode())
+_DRAIN = frame(Kind.DRAIN, 0)
+_STATE = int(Kind.STATE)
+
+
+class _Connection(asyncio.Protocol):
+    """One worker's socket, as the controller uses it."""
+
+    def __init__(self, told: Callable[[State], None], ended: Callable[[], None]) -> None:
+        self._told = told
+        self._ended = ended
+        self._frames = FrameReader()
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.write(_HELLO)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._frames.feed(data)
+            states = [json.loads(payload) for kind, _, payload in frames if kind == _STATE]
+        except (ProtocolError, ValueError):
+            if self.transport is not None:
+                self.transport.abort()
+            return
+        for state in states:
+            self._told(state)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._ended()
+
+
+class WorkerLinks:
+    """All connections to workers, by replica and index."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._connections: dict[Key, _Connection | None] = {}
+        self._draining: set[Key] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def watch(self, replica: str, index: int, socket: str) -> None:
+        """Connects; its phases and its end are reported, a failure to connect as its end."""
+        key = (replica, index)
+        self.forget(replica, index)
+        self._connections[key] = None
+        task = asyncio.get_running_loop().create_task(self._connect(key, socket))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, key: Key, socket: str) -> None:
+        connection: _Connection | None = None
+
+        def told(state: State) -> None:
+            if self._connections.get(key) is connection:
+                self._report(
+                    WorkerStated(
+                        *key, str(state["phase"]), int(state["pid"]), str(state.get("error", ""))
+                    )
+                )
+
+        def ended() -> None:
+            if self._connections.get(key) is connection:
+                self._connections.pop(key, None)
+                self._report(WorkerGone(*key))
+
+        connection = _Connection(told, ended)
+        made = connection
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: made, socket)
+        except OSError:
+            if key in self._connections:
+                self._connections.pop(key)
+                self._report(WorkerGone(*key))
+            return
+        if key not in self._connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+            return
+        self._connections[key] = connection
+        if key in self._draining and connection.transport is not None:
+            connection.transport.write(_DRAIN)
+
+    def drain(self, replica: str, index: int) -> None:
+        """Sends DRAIN, now or once connected."""
+        key = (replica, index)
+        self._draining.add(key)
+        connection = self._connections.get(key)
+        if connection is not None and connection.transport is not None:
+            connection.transport.write(_DRAIN)
+
+    def forget(self, replica: str, index: int) -> None:
+        """Closes the connection; nothing more is reported of it."""
+        key = (replica, index)
+        self._draining.discard(key)
+        connection = self._connections.pop(key, None)
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+
+    def close(self) -> None:
+        """Closes all; the workers live on."""
+        for task in self._tasks:
+            task.cancel()
+        for replica, index in list(self._connections):
+            self.forget(replica, index)

@@ -1,0 +1,99 @@
+"""What the parts of the reconciler share: the view, the ledger, the clock and the verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from stoker.controller.effects import Change, Clock, Effects
+from stoker.controller.launching import new_replica_id
+from stoker.controller.ledger import Ledger
+from stoker.controller.settings import ControllerSettings
+from stoker.controller.view import Live, Replica, Slot
+from stoker.nouns.home import Home
+from stoker.nouns.record import FunctionRecord, LogEntry, Revision
+
+LOG_LINES = 2000
+"""Lines of a deploy log that a record keeps; the oldest go, since the end says what went wrong."""
+
+
+@dataclass(slots=True)
+class World:
+    """The controller's knowledge and its hands. Single writer: the reconciler."""
+
+    effects: Effects
+    clock: Clock
+    settings: ControllerSettings
+    home: Home
+    ledger: Ledger
+    new_id: Callable[[str], str] = new_replica_id
+    functions: dict[str, Live] = field(default_factory=dict)
+    replicas: dict[str, Replica] = field(default_factory=dict)
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self.clock.monotonic()
+
+    def replicas_of(self, function: str, revision: int | None = None) -> list[Replica]:
+        """The function's replicas, draining ones included."""
+        return [
+            replica
+            for replica in self.replicas.values()
+            if replica.function == function and revision in (None, replica.revision)
+        ]
+
+    def slots(self) -> Iterator[tuple[Replica, Slot]]:
+        """Every worker's place."""
+        for replica in list(self.replicas.values()):
+            for slot in replica.slots:
+                yield replica, slot
+
+    def slot(self, replica: str, index: int) -> tuple[Replica, Slot] | None:
+        """One worker's place."""
+        found = self.replicas.get(replica)
+        if found is None or not 0 <= index < len(found.slots):
+            return None
+        return found, found.slots[index]
+
+    def revision(self, replica: Replica) -> Revision | None:
+        """The revision that the replica runs, while its function's record holds it."""
+        live = self.functions.get(replica.function)
+        if live is None:
+            return None
+        for revision in (live.record.serving, live.record.candidate):
+            if revision is not None and revision.number == replica.revision:
+                return revision
+        return None
+
+    def change(self, name: str, change: Change) -> None:
+        """Changes the stored record and stamps it."""
+        stamp = self.clock.epoch()
+        self.effects.change_function(
+            name, lambda record: change(record).model_copy(update={"updated_at": stamp})
+        )
+
+    def tell(self, name: str, message: str, level: str = "info") -> None:
+        """One line into the function's deploy log."""
+        self.change(name, self.logged(message, level))
+
+    def logged(self, line: str, level: str = "info", **updates: Any) -> Change:
+        """A change that sets fields and appends a line to the deploy log."""
+        entry = LogEntry(time=self.clock.epoch() * 1000, level=level, message=line)
+        return lambda record: append_logs(record.model_copy(update=updates), (entry,))
+
+
+def append_logs(record: FunctionRecord, entries: tuple[LogEntry, ...]) -> FunctionRecord:
+    """The record with more lines, the oldest dropped past `LOG_LINES`."""
+    return record.model_copy(update={"logs": (*record.logs, *entries)[-LOG_LINES:]})
+
+
+def if_candidate(number: int, change: Change) -> Change:
+    """The change, only while that candidate is still the one: a newer deployment wins."""
+
+    def guarded(record: FunctionRecord) -> FunctionRecord:
+        if record.candidate is None or record.candidate.number != number:
+            return record
+        return change(record)
+
+    return guarded

@@ -1,0 +1,396 @@
+"""One client connection: HTTP/1.1 in, answers out in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from enum import Enum, auto
+from typing import cast
+
+import httptools
+
+from stoker.gateway import heads, replies
+from stoker.gateway.exchange import Exchange
+from stoker.gateway.front import Front
+from stoker.nouns.errors import BadRequest, StokerError
+
+PIPELINE_LIMIT = 16
+"""Requests read ahead of the one being answered, before we stop reading."""
+SMALL_BODY = 64 * 1024
+"""A refused request's body up to here is read and dropped, which keeps the connection usable."""
+_ID_LIMIT = 128
+
+
+class Phase(Enum):
+    """Whom we wait for; what a connection may wait for is bounded by `Connection.check`."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    BUSY = auto()
+    LINGER = auto()
+
+
+class Connection(asyncio.Protocol):
+    """Reads requests, answers them in order of arrival, however the answers come.
+
+    The methods named ``on_…`` are httptools' callbacks.
+    """
+
+    __slots__ = (
+        "_current",
+        "_deaf",
+        "_front",
+        "_head_bytes",
+        "_header_count",
+        "_headers",
+        "_mid_head",
+        "_parser",
+        "_pending",
+        "_phase",
+        "_pumping",
+        "_read_paused",
+        "_reading",
+        "_silent",
+        "_since",
+        "_transport",
+        "_url",
+        "write_paused",
+    )
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._phase = Phase.HEAD
+        self._since = time.monotonic()
+        self._silent = True
+        self._deaf = False
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._header_count = 0
+        self._mid_head = False
+        self._reading: Exchange | None = None
+        self._current: Exchange | None = None
+        self._pending: deque[Exchange] = deque()
+        self._pumping = False
+        self._read_paused = False
+        self.write_paused = False
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        # A cast, because uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._front.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self._deaf:
+            return
+        self._silent = False
+        if self._phase is Phase.IDLE:
+            self._wait_for(Phase.HEAD)
+        inside_head = self._mid_head
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # We speak nothing else. The request was answered as what it is; what follows it on
+            # the connection cannot be told apart from the other protocol.
+            self._last_request()
+        except httptools.HttpParserError as exc:
+            if not self._deaf:
+                self._reject(BadRequest(f"malformed HTTP: {exc}"))
+        else:
+            if inside_head and self._mid_head and not self._deaf:
+                self._bound_head(data)
+
+    def eof_received(self) -> None:
+        """The client has gone: a request that is not complete by now never will be."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        del exc
+        self._transport = None
+        self._deaf = True
+        self._pending.clear()
+        self._reading = None
+        current, self._current = self._current, None
+        if current is not None:
+            current.leave()
+        self._front.left(self)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.write_paused = True
+        self._since = time.monotonic()
+        if self._current is not None:
+            self._current.pause()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.write_paused = False
+        if self._current is not None:
+            self._current.resume()
+        else:
+            self._pump()
+
+    # -- httptools
+
+    def on_message_begin(self) -> None:
+        """A request line begins."""
+        self._url = b""
+        self._headers = {}
+        self._head_bytes = 0
+        self._header_count = 0
+        self._mid_head = True
+
+    def on_url(self, part: bytes) -> None:
+        """Some of the request target."""
+        self._url += part
+        if len(self._url) > self._front.settings.max_request_line:
+            self._too_large("the request target")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line (or trailer, which is dropped)."""
+        if self._deaf or self._reading is not None:
+            return
+        self._header_count += 1
+        self._head_bytes += len(name) + len(value) + 4
+        key = heads.known_names.get(name) or heads.lower(name)
+        text = value.decode("latin-1")
+        headers = self._headers
+        if key in headers:
+            text = f"{headers[key]}{'; ' if key == 'cookie' else ', '}{text}"
+        headers[key] = text
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: find the function before its body comes."""
+        self._mid_head = False
+        if self._deaf:
+            return
+        settings = self._front.settings
+        if self._head_bytes > settings.max_header_bytes or (
+            self._header_count > settings.max_headers
+        ):
+            self._too_large("the headers")
+            return
+        exchange = self._reading = Exchange(self, self._front)
+        parser, headers = self._parser, self._headers
+        exchange.method = parser.get_method().decode("latin-1")
+        exchange.headers = headers
+        exchange.keep_alive = parser.should_keep_alive() and "upgrade" not in headers
+        exchange.http10 = parser.get_http_version() != "1.1"
+        given = headers.get("x-request-id", "")
+        exchange.request_id = given if 0 < len(given) <= _ID_LIMIT else self._front.new_id()
+        try:
+            heads.read(exchange, self._front, self._url)
+        except StokerError as error:
+            exchange.refusal = error
+        if self._current is None:
+            self._wait_for(Phase.BODY)
+        if "content-length" in headers or "transfer-encoding" in headers:
+            self._expect_body(exchange)
+
+    def on_body(self, part: bytes) -> None:
+        """Some of the body."""
+        exchange = self._reading
+        if exchange is None or self._deaf:
+            return
+        exchange.buffered += len(part)
+        if exchange.refusal is None:
+            if exchange.buffered <= exchange.limit:
+                exchange.parts.append(part)
+                return
+            exchange.refusal = heads.body_too_large(exchange.limit)
+        exchange.parts.clear()
+        if exchange.buffered > SMALL_BODY:
+            self._answer_early(exchange)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        exchange, self._reading = self._reading, None
+        if exchange is None or self._deaf:
+            return
+        parts = exchange.parts
+        if parts:
+            exchange.body = parts[0] if len(parts) == 1 else b"".join(parts)
+            exchange.parts = []
+        self._enqueue(exchange)
+
+    # -- for exchanges
+
+    def write(self, data: bytes) -> None:
+        """Some of the current answer."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def finished(self, exchange: Exchange) -> None:
+        """The current answer is complete."""
+        if exchange is not self._current:
+            return
+        self._current = None
+        if not exchange.keep_alive or self._front.stopping:
+            self._hang_up()
+        elif self._pending:
+            self._pump()
+        else:
+            self._await_next()
+
+    # -- for the front
+
+    def check(self, now: float) -> None:
+        """Ends a wait that took too long."""
+        waited, settings = now - self._since, self._front.settings
+        if self._transport is None:
+            return
+        if self.write_paused:
+            if waited > settings.write_timeout_s:
+                self._transport.abort()
+        elif self._phase is Phase.HEAD and waited > settings.header_timeout_s:
+            self._too_slow("headers")
+        elif self._phase is Phase.BODY and waited > self._body_patience():
+            self._too_slow("body")
+        elif self._phase is Phase.IDLE and waited > settings.idle_timeout_s:
+            self._transport.close()
+        elif self._phase is Phase.LINGER and waited > settings.linger_s:
+            self._transport.abort()
+
+    def stop(self) -> None:
+        """The gateway stops: close unless a request is on its way."""
+        if self._current is None and self._reading is None and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """The gateway's grace is over."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- reading
+
+    def _expect_body(self, exchange: Exchange) -> None:
+        declared = heads.declared_length(self._headers)
+        if exchange.refusal is None and declared > exchange.limit:
+            exchange.refusal = heads.body_too_large(exchange.limit)
+        if exchange.refusal is not None:
+            if exchange.expects_continue or declared > SMALL_BODY:
+                self._answer_early(exchange)
+        elif exchange.expects_continue and self._current is None and not self._pending:
+            self._continue(exchange)
+
+    def _continue(self, exchange: Exchange) -> None:
+        exchange.expects_continue = False
+        self.write(replies.CONTINUE)
+
+    def _answer_early(self, exchange: Exchange) -> None:
+        """Refuses a request without reading the rest of it."""
+        self._last_request()
+        self._reading = None
+        exchange.keep_alive = False
+        self._enqueue(exchange)
+
+    def _bound_head(self, data: bytes) -> None:
+        """A head that does not end is bounded by what has come of it so far."""
+        self._head_bytes += len(data)
+        settings = self._front.settings
+        if self._head_bytes > 2 * settings.max_header_bytes + settings.max_request_line:
+            self._too_large("the head of the request")
+
+    def _too_large(self, what: str) -> None:
+        self._reject(heads.too_large(what, self._front.settings))
+
+    def _too_slow(self, what: str) -> None:
+        if self._silent:
+            if self._transport is not None:
+                self._transport.close()
+            return
+        self._reject(heads.TooSlow(f"the {what} of the request did not arrive in time"))
+
+    def _reject(self, error: StokerError) -> None:
+        """Answers what is no request, in its turn; nothing after it can be understood."""
+        if self._deaf:
+            return
+        self._last_request()
+        self._reading = None
+        exchange = Exchange(self, self._front)
+        exchange.request_id = self._front.new_id()
+        exchange.keep_alive = False
+        exchange.refusal = error
+        self._enqueue(exchange)
+
+    def _last_request(self) -> None:
+        self._deaf = True
+
+    def _body_patience(self) -> float:
+        settings, reading = self._front.settings, self._reading
+        buffered = reading.buffered if reading is not None else 0
+        return settings.body_timeout_s + buffered / settings.min_body_rate
+
+    # -- turns
+
+    def _enqueue(self, exchange: Exchange) -> None:
+        if self._current is None and not self._pending and not self.write_paused:
+            self._start(exchange)
+            return
+        self._pending.append(exchange)
+        if len(self._pending) >= PIPELINE_LIMIT and not self._read_paused:
+            self._read_paused = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+
+    def _start(self, exchange: Exchange) -> None:
+        self._current = exchange
+        self._phase = Phase.BUSY
+        exchange.run()
+
+    def _pump(self) -> None:
+        """Starts what is next. A loop, not a recursion: a client may pipeline thousands."""
+        if self._pumping:
+            return
+        self._pumping = True
+        while self._pending and self._current is None and not self.write_paused:
+            self._start(self._pending.popleft())
+        self._pumping = False
+        if self._read_paused and len(self._pending) < PIPELINE_LIMIT:
+            self._read_paused = False
+            if self._transport is not None:
+                self._transport.resume_reading()
+        if self._current is None and not self._pending:
+            self._await_next()
+
+    def _await_next(self) -> None:
+        reading = self._reading
+        if self._deaf:
+            self._hang_up()
+        elif reading is None:
+            self._wait_for(Phase.HEAD if self._mid_head else Phase.IDLE)
+        else:
+            self._wait_for(Phase.BODY)
+            if reading.expects_continue:
+                self._continue(reading)
+
+    def _wait_for(self, phase: Phase) -> None:
+        self._phase = phase
+        self._since = time.monotonic()
+
+    def _hang_up(self) -> None:
+        """Closes; after an early refusal only when the client has had time to read it.
+
+        Closing a socket with unread input resets it, and the reset overtakes our answer.
+        """
+        self._pending.clear()
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._phase is Phase.LINGER:
+            return
+        if self._deaf and transport.can_write_eof():
+            transport.write_eof()
+            self._wait_for(Phase.LINGER)
+            if self._read_paused:
+                self._read_paused = False
+                transport.resume_reading()
+        else:
+            self._deaf = True
+            transport.close()

@@ -1,0 +1,287 @@
+"""One request of a client and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from stoker.gateway import replies, sse
+from stoker.gateway.front import Front, Page
+from stoker.gateway.routes import by_model_field
+from stoker.nouns.errors import HandlerFailed, StokerError
+from stoker.nouns.wire import ResponseMeta
+from stoker.sdk.routing import Call, Lane
+
+if TYPE_CHECKING:
+    from stoker.gateway.connection import Connection
+
+GONE = 499
+"""Counted for a client that left before its answer."""
+
+
+class Exchange:
+    """From the last byte of a request to the last byte of its answer.
+
+    Attributes:
+        lane: the function's; None for a route of our own, and for a refusal.
+        refusal: why there is no way to a function; answered in its turn.
+        keep_alive: the connection serves on after this answer.
+        buffered: bytes of body so far.
+        limit: the most bytes of body.
+    """
+
+    __slots__ = (
+        "_began",
+        "_call",
+        "_chunked",
+        "_conn",
+        "_events",
+        "_front",
+        "_status",
+        "_task",
+        "body",
+        "buffered",
+        "expects_continue",
+        "function",
+        "headers",
+        "http10",
+        "keep_alive",
+        "lane",
+        "limit",
+        "method",
+        "parts",
+        "path",
+        "refusal",
+        "request_id",
+        "timeout_s",
+    )
+
+    def __init__(self, conn: Connection, front: Front) -> None:
+        self._conn = conn
+        self._front = front
+        self._call: Call | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._began = 0.0
+        self._chunked = False
+        self._events = False
+        self._status = 0
+        self.method = "GET"
+        self.path = "/"
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.parts: list[bytes] = []
+        self.buffered = 0
+        self.limit = 0
+        self.http10 = False
+        self.keep_alive = True
+        self.expects_continue = False
+        self.lane: Lane | None = None
+        self.function = ""
+        self.refusal: StokerError | None = None
+        self.request_id = ""
+        self.timeout_s: float | None = None
+
+    # -- from the connection
+
+    def run(self) -> None:
+        """Its turn has come and its body is complete: answer it."""
+        self._began = time.monotonic()
+        lane = self.lane
+        if self.refusal is not None:
+            self._refuse(self.refusal)
+        elif lane is not None:
+            if "prefer" in self.headers and "respond-async" in self.headers["prefer"].lower():
+                self._answer_by(self._front.accept)
+            else:
+                self._submit(lane)
+        elif self.method == "POST" and self.path.startswith("/v1/"):
+            self._submit_by_model()
+        else:
+            self._answer_by(self._front.page)
+
+    def leave(self) -> None:
+        """The client is gone: what waits is dropped, what runs is cancelled."""
+        if self._call is not None:
+            self._call.cancel()
+            self._count(GONE, "")
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause(self) -> None:
+        """The client reads more slowly than the handler writes."""
+        if self._call is not None:
+            self._call.pause()
+
+    def resume(self) -> None:
+        """It has caught up."""
+        if self._call is not None:
+            self._call.resume()
+
+    # -- ways to an answer
+
+    def _submit(self, lane: Lane) -> None:
+        timeout = lane.limits.event_timeout_s
+        if self.timeout_s is not None:
+            timeout = self.timeout_s if timeout is None else min(timeout, self.timeout_s)
+        self._call = call = Call(
+            self,
+            self.request_id,
+            self.method,
+            self.path,
+            self.headers,
+            self.body,
+            deadline=None if timeout is None else self._began + timeout,
+            idempotent="idempotency-key" in self.headers,
+        )
+        lane.submit(call)
+
+    def _submit_by_model(self) -> None:
+        try:
+            lane = by_model_field(self._front.router, self.body)
+        except StokerError as error:
+            self._refuse(error)
+        else:
+            self.lane, self.function = lane, lane.name
+            self._submit(lane)
+
+    def _answer_by(self, page: Page) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._answer_later(page))
+
+    async def _answer_later(self, page: Page) -> None:
+        try:
+            status, headers, body = await page(self)
+        except StokerError as error:
+            self._refuse(error)
+        else:
+            self._whole(status, replies.header_lines(headers), body)
+            self._count(status, "")
+            self._conn.finished(self)
+
+    def _refuse(self, error: StokerError) -> None:
+        self._call = None
+        body = replies.envelope(error, self.request_id)
+        lines = replies.header_lines({"Content-Type": replies.JSON, **error.headers()})
+        self._whole(error.status, lines, body)
+        self._count(error.status, error.code)
+        self._conn.finished(self)
+
+    # -- outcomes (Caller)
+
+    def on_response(self, call: Call, meta: ResponseMeta, body: bytes) -> None:
+        """See `Caller`."""
+        self._call = None
+        status, code = meta["status"], meta.get("code", "")
+        if code:
+            body = replies.worker_envelope(code, body, self.request_id)
+            lines = f"Content-Type: {replies.JSON}\r\n"
+        elif 200 <= status <= 599:
+            lines = replies.header_lines(meta["headers"])
+        else:
+            return self._bad_status(status)
+        self._whole(status, lines + self._measure(call, meta), body)
+        self._count(status, code)
+        return self._conn.finished(self)
+
+    def on_head(self, call: Call, meta: ResponseMeta) -> None:
+        """See `Caller`."""
+        headers = meta["headers"]
+        if sse.wanted(self.headers.get("accept", "")):
+            own = headers.get("content-type", "").startswith(sse.CONTENT_TYPE)
+            self._events = not own
+            headers = {**headers, "content-type": sse.CONTENT_TYPE, "cache-control": "no-cache"}
+        bodyless = not replies.has_body(self.method, meta["status"])
+        self._chunked = not self.http10 and not bodyless
+        self.keep_alive = self.keep_alive and (self._chunked or bodyless)
+        framing = "Transfer-Encoding: chunked\r\n" if self._chunked else ""
+        lines = replies.header_lines(headers) + self._measure(call, meta) + framing
+        self._conn.write(self._head(meta["status"], lines))
+        self._status = meta["status"]
+
+    def on_chunk(self, _call: Call, data: bytes) -> None:
+        """See `Caller`."""
+        if not data or self.method == "HEAD":
+            return
+        framed = sse.event(data) if self._events else data
+        self._conn.write(replies.chunk(framed) if self._chunked else framed)
+
+    def on_end(self, _call: Call) -> None:
+        """See `Caller`."""
+        self._call = None
+        if self._chunked:
+            self._conn.write(replies.LAST_CHUNK)
+        self._count(self._status, "")
+        self._conn.finished(self)
+
+    def on_error(self, call: Call, error: StokerError) -> None:
+        """See `Caller`."""
+        self._call = None
+        if not call.streaming:
+            self._refuse(error)
+        elif self._events:
+            body = sse.event(replies.envelope(error, self.request_id), b"error")
+            self._conn.write(replies.chunk(body) + replies.LAST_CHUNK if self._chunked else body)
+            self._cut_short(error)
+        else:
+            # Without its last chunk, an answer cannot be mistaken for a complete one.
+            self._cut_short(error)
+
+    def _cut_short(self, error: StokerError) -> None:
+        self.keep_alive = False
+        self._count(self._status, error.code)
+        self._conn.finished(self)
+
+    # -- how it looks
+
+    def _bad_status(self, status: int) -> None:
+        self._refuse(HandlerFailed(f"the handler's status must be 200 to 599, was {status}"))
+
+    def _whole(self, status: int, lines: str, body: bytes) -> None:
+        if status not in (204, 304):
+            lines = f"{lines}Content-Length: {len(body)}\r\n"
+        head = self._head(status, lines)
+        self._conn.write(head + body if replies.has_body(self.method, status) else head)
+
+    def _head(self, status: int, lines: str) -> bytes:
+        if self._front.stopping:
+            self.keep_alive = False
+        if not self.keep_alive:
+            lines += "Connection: close\r\n"
+        elif self.http10:
+            lines += "Connection: keep-alive\r\n"
+        text = (
+            f"{replies.status_line(status)}{lines}X-Request-Id: {self.request_id}\r\n"
+            f"{self._front.date}\r\n"
+        )
+        return text.encode("latin-1", "replace")
+
+    def _measure(self, call: Call, meta: ResponseMeta) -> str:
+        """Counts the stages, and names them in the answer."""
+        meters = self._front.meters.of(self.function)
+        waited = call.sent - call.arrived
+        wake = max(0.0, (call.warm_at or call.sent) - call.arrived) if call.cold else 0.0
+        queue = waited - wake + meta.get("queue_s", 0.0)
+        batch, handler = meta.get("batch_s", 0.0), meta.get("handler_s", 0.0)
+        meters.queue.add(queue)
+        meters.handler.add(handler)
+        size = meta.get("batch")
+        if size:
+            meters.batch.add(size)
+            meters.in_batch.add(batch)
+        cold = ""
+        if call.cold:
+            meters.wake.add(wake)
+            meters.cold_requests += 1
+            cold = "X-Stoker-Cold: 1\r\n"
+        return (
+            f"X-Stoker-Replica: {call.replica}\r\n{cold}Server-Timing: "
+            f"queue;dur={queue * 1e3:.3f}, wake;dur={wake * 1e3:.3f}, "
+            f"batch;dur={batch * 1e3:.3f}, handler;dur={handler * 1e3:.3f}\r\n"
+        )
+
+    def _count(self, status: int, code: str) -> None:
+        meters = self._front.meters
+        if self.function:
+            meters.of(self.function).count(status, code, time.monotonic() - self._began)
+        else:
+            meters.refuse(status, code)

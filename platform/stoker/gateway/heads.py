@@ -1,0 +1,124 @@
+"""What the head of a request says: the function, the limits, the deadline, who may pass."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from stoker.gateway import routes
+from stoker.nouns.errors import (
+    BadRequest,
+    BodyTooLarge,
+    HeadersTooLarge,
+    ShuttingDown,
+    StokerError,
+)
+from stoker.nouns.function import DEFAULT_MAX_BODY_BYTES
+
+if TYPE_CHECKING:
+    from stoker.gateway.exchange import Exchange
+    from stoker.gateway.front import Front
+    from stoker.gateway.settings import GatewaySettings
+
+_NAMES_LIMIT = 4096
+
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "expect",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that speak about one connection, not about the request (RFC 9110, 7.6.1)."""
+
+known_names: dict[bytes, str] = {}
+"""Header names seen, to their lower case: clients send the same few all the time."""
+
+
+def read(exchange: Exchange, front: Front, target: bytes) -> None:
+    """Checks a head and finds the way.
+
+    Raises:
+        StokerError: the answer to a request that goes no further.
+    """
+    headers = exchange.headers
+    if not exchange.http10 and "host" not in headers:
+        raise BadRequest("an HTTP/1.1 request must have a Host header")
+    exchange.limit = DEFAULT_MAX_BODY_BYTES
+    exchange.expects_continue = headers.get("expect", "").lower() == "100-continue"
+    exchange.path = path = routes.origin_form(target.decode("latin-1"))
+    if front.keys.required and path.partition("?")[0] != "/healthz":
+        front.keys.check(headers)
+    found = routes.find(front.router, path, headers)
+    if found is not None:
+        lane, exchange.path = found
+        exchange.lane, exchange.function = lane, lane.name
+        exchange.limit = lane.limits.max_body_bytes
+    if "x-request-timeout" in headers:
+        exchange.timeout_s = _timeout(headers["x-request-timeout"])
+    if not _HOP_BY_HOP.isdisjoint(headers):
+        _drop_hop_by_hop(headers)
+    if front.stopping:
+        raise ShuttingDown("the gateway is stopping")
+
+
+def too_large(what: str, settings: GatewaySettings) -> HeadersTooLarge:
+    """The refusal of a head over the limits."""
+    return HeadersTooLarge(
+        f"{what} must be at most {settings.max_request_line} bytes of target, "
+        f"{settings.max_headers} headers and {settings.max_header_bytes} bytes of headers"
+    )
+
+
+class TooSlow(StokerError):
+    """The client did not send its request in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
+def lower(name: bytes) -> str:
+    """A header name in lower case, remembered for next time."""
+    key = name.decode("latin-1").lower()
+    if len(known_names) < _NAMES_LIMIT:
+        known_names[name] = key
+    return key
+
+
+def declared_length(headers: dict[str, str]) -> int:
+    """Bytes of body that the head announces; 0 when it does not say."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isdigit() else 0
+
+
+def body_too_large(limit: int) -> BodyTooLarge:
+    """The refusal of a body over ``limit`` bytes."""
+    return BodyTooLarge(f"the body must be at most {limit} bytes", limit=limit)
+
+
+def _timeout(text: str) -> float:
+    """Seconds of an X-Request-Timeout.
+
+    Raises:
+        BadRequest: not a positive, finite number.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise BadRequest(f"X-Request-Timeout must be seconds above 0, was {text[:40]!r}")
+    return seconds
+
+
+def _drop_hop_by_hop(headers: dict[str, str]) -> None:
+    named = headers.get("connection", "").lower().split(",")
+    for name in (*_HOP_BY_HOP, *(part.strip() for part in named)):
+        headers.pop(name, None)

@@ -1,0 +1,66 @@
+"""A model that is loaded: texts in, vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stoker.models.manifest import Manifest
+from stoker.models.tokens import Ids, Tokens, blocks, padded
+
+Vectors = npt.NDArray[np.float32]
+BLOCK_TOKENS = 128
+"""Padded tokens that run at once. On a CPU a block above this falls out of the core's cache and
+every text in it gets slower, below it the cost of a call shows (docs/decisions/0003)."""
+
+
+class Session(Protocol):
+    """A back end that holds the weights."""
+
+    def run(self, ids: Ids, mask: Ids) -> Vectors:
+        """Normalised vectors [n, dimension] of n rows of token ids."""
+        ...
+
+
+class Model:
+    """A loaded model. Call it from one thread at a time.
+
+    Attributes:
+        manifest: how the checkpoint was made, and its dimensions.
+        folder: where the checkpoint lies.
+        load_seconds: what loading took.
+    """
+
+    def __init__(self, session: Session, tokens: Tokens, manifest: Manifest, folder: Path) -> None:
+        self._session = session
+        self._tokens = tokens
+        self.manifest = manifest
+        self.folder = folder
+        self.load_seconds = 0.0
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+        return self.manifest.dimension
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """One vector of length 1 for each text: float32 [len(texts), dimension].
+
+        Texts of like length run together, whatever their order.
+
+        Raises:
+            TypeError: ``texts`` is a string, or holds something else than strings.
+        """
+        if isinstance(texts, str):
+            raise TypeError("encode takes a list of texts, was one str")
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        if not texts:
+            return vectors
+        rows = self._tokens.ids(texts)
+        for group in blocks([len(row) for row in rows], BLOCK_TOKENS):
+            vectors[group] = self._session.run(*padded([rows[index] for index in group]))
+        return vectors

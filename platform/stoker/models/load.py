@@ -1,0 +1,96 @@
+"""From a prepared checkpoint to a model that answers: what every worker does when it wakes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from stoker.models.encoder import Model, Session
+from stoker.models.manifest import Manifest
+from stoker.models.recipe import choose
+from stoker.models.shelf import Progress, Shelf
+from stoker.models.source import find
+from stoker.models.tokens import Tokens
+from stoker.nouns.errors import UnusableModel
+from stoker.nouns.home import Home
+from stoker.nouns.settings import ModelSettings
+
+
+def load(
+    settings: ModelSettings, home: Home, *, threads: int = 1, progress: Progress | None = None
+) -> Model:
+    """Loads what the settings declare, preparing it first if no build step has.
+
+    Safe in a child forked from a process that has only imported libraries.
+
+    Args:
+        settings: what the function declares.
+        home: where prepared checkpoints lie.
+        threads: CPU threads that one `Model.encode` may use.
+        progress: told what happens when it must be prepared first.
+
+    Raises:
+        UnusableModel: no model is declared, or it cannot be used.
+        InsufficientStorage: it had to be prepared and the disk is full.
+    """
+    if not settings.model:
+        raise UnusableModel("STOKER_MODEL is not set, so there is no model to load")
+    started = time.monotonic()
+    folder = _ready(settings, home) or _prepared(settings, home, progress)
+    model = open_checkpoint(folder, threads=threads)
+    model.load_seconds = time.monotonic() - started
+    return model
+
+
+def open_checkpoint(folder: Path, *, threads: int = 1) -> Model:
+    """Opens one prepared checkpoint.
+
+    Raises:
+        UnusableModel: it is damaged.
+    """
+    manifest = Manifest.of(folder)
+    tokens = Tokens.of(folder, manifest.max_tokens)
+    return Model(session(folder, manifest, threads=threads), tokens, manifest, folder)
+
+
+def session(folder: Path, manifest: Manifest, *, threads: int) -> Session:
+    """The back end that the manifest names, holding the folder's weights."""
+    if manifest.backend == "onnxruntime":
+        from stoker.models.onnx_session import OnnxSession
+
+        return OnnxSession(folder, threads=threads)
+    from stoker.models.torch_session import TorchSession
+
+    return TorchSession.of(folder, manifest.pooling, threads=threads)
+
+
+def thread_share(env: Mapping[str, str]) -> int:
+    """CPU threads of this worker: ``OMP_NUM_THREADS``, which the platform sets to its share."""
+    declared = env.get("OMP_NUM_THREADS", "")
+    return max(1, int(declared)) if declared.isdigit() else 1
+
+
+def _ready(settings: ModelSettings, home: Home) -> Path | None:
+    """The checkpoint of an earlier preparation, if the source's files are still the same.
+
+    Looks at names, sizes and times only: reading the source's bytes would cost more than the wake.
+    """
+    recipe, shelf = choose(settings), Shelf(home.models)
+    note = shelf.recall(recipe.declaration)
+    if not note.get("key") or note.get("stamp") != find(settings.model).stamp:
+        return None
+    return shelf.find(str(note["key"]))
+
+
+def _prepared(settings: ModelSettings, home: Home, progress: Progress | None) -> Path:
+    from stoker.models.prepare import prepare
+
+    return prepare(settings, home, progress or (lambda _: None)).folder
+
+
+def load_from(env: Mapping[str, str], progress: Progress | None = None) -> Model:
+    """`load` by a worker's environment."""
+    home = Home.at(env.get("STOKER_HOME") or os.environ.get("STOKER_HOME"))
+    return load(ModelSettings.read(env), home, threads=thread_share(env), progress=progress)

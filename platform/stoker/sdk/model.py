@@ -1,0 +1,40 @@
+"""The function's model, as ``STOKER_MODEL`` and its other variables declare it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stoker.models.encoder import Model
+
+
+def load_model(context: Any) -> Model:
+    """Loads the model that this function's environment declares.
+
+    Call it once, in ``init_context``; keep what it returns (``context.user_data.model = …``) and
+    call its ``encode(texts)`` in the handler. On Stoker the build step has prepared the model
+    already; elsewhere the first worker prepares it.
+
+    Args:
+        context: the handler's context; its logger is told what was loaded.
+
+    Returns:
+        A `stoker.models.encoder.Model`.
+
+    Raises:
+        InvalidFunction: a variable is wrong.
+        UnusableModel: the model is not there or cannot be used as declared.
+    """
+    from stoker.models.load import load_from
+
+    model = load_from(os.environ, context.logger.info)
+    context.logger.info_with(
+        "Model loaded",
+        model=model.manifest.model,
+        quantization=str(model.manifest.quantization),
+        backend=model.manifest.backend,
+        device=model.manifest.device,
+        seconds=round(model.load_seconds, 3),
+    )
+    return model

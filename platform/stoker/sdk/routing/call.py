@@ -1,0 +1,138 @@
+"""One request on its way to an outcome."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from stoker.nouns.errors import StokerError
+from stoker.nouns.wire import ResponseMeta
+
+if TYPE_CHECKING:
+    from stoker.sdk.routing.clock import Timer
+    from stoker.sdk.routing.lane import Lane
+    from stoker.sdk.routing.link import Link
+
+
+class Caller(Protocol):
+    """Who asked. Exactly one outcome arrives.
+
+    The outcome is `on_response`, or `on_error`, or `on_head` with any number of `on_chunk` and then
+    `on_end` or `on_error`. Nothing arrives after it, nor after `Call.cancel`.
+    """
+
+    def on_response(self, call: Call, meta: ResponseMeta, body: bytes, /) -> None:
+        """The whole answer. ``meta["code"]`` set: the worker failed it, ``body`` says why."""
+
+    def on_head(self, call: Call, meta: ResponseMeta, /) -> None:
+        """A streamed answer begins."""
+
+    def on_chunk(self, call: Call, data: bytes, /) -> None:
+        """The next bytes of a streamed answer. `Call.pause` and `Call.resume` hold it back."""
+
+    def on_end(self, call: Call, /) -> None:
+        """The streamed answer is complete."""
+
+    def on_error(self, call: Call, error: StokerError, /) -> None:
+        """There is no answer, or no more of it."""
+
+
+class Call:
+    """A request and where it stands. Fields below the line are written by its lane and link only.
+
+    Attributes:
+        deadline: CLOCK_MONOTONIC seconds after which nobody wants the answer, or None.
+        idempotent: the client vouches that running it twice does no harm.
+        seq: place in the order of arrival at its function.
+        arrived, sent: CLOCK_MONOTONIC seconds of submission and of the last dispatch (0: never).
+        cold: it waited for a worker while none was warm.
+        warm_at: when a worker became ready for it (CLOCK_MONOTONIC); 0 unless ``cold``.
+        started: a handler may have seen it.
+        losses: how many times a worker died that may have handed it to its handler.
+        streaming: the head of a streamed answer was passed on, so it cannot be run again.
+    """
+
+    __slots__ = (
+        "arrived",
+        "body",
+        "caller",
+        "cold",
+        "deadline",
+        "done",
+        "headers",
+        "id",
+        "idempotent",
+        "lane",
+        "link",
+        "losses",
+        "method",
+        "path",
+        "replica",
+        "sent",
+        "seq",
+        "started",
+        "stream",
+        "streaming",
+        "timer",
+        "trigger",
+        "warm_at",
+    )
+
+    def __init__(
+        self,
+        caller: Caller,
+        id: str,  # noqa: A002 - the wire's name for it
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        *,
+        deadline: float | None = None,
+        idempotent: bool = False,
+        trigger: str = "",
+    ) -> None:
+        self.caller = caller
+        self.id = id
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.deadline = deadline
+        self.idempotent = idempotent
+        self.trigger = trigger
+        # ----
+        self.lane: Lane | None = None
+        self.link: Link | None = None
+        self.stream = 0
+        self.seq = 0
+        self.arrived = 0.0
+        self.sent = 0.0
+        self.cold = False
+        self.warm_at = 0.0
+        self.started = False
+        self.losses = 0
+        self.streaming = False
+        self.done = False
+        self.replica = ""
+        self.timer: Timer | None = None
+
+    def cancel(self) -> None:
+        """The caller no longer wants the outcome; none arrives. Harmless when it is over."""
+        if not self.done and self.lane is not None:
+            self.lane.abandon(self)
+
+    def pause(self) -> None:
+        """Hold back the chunks of a streamed answer."""
+        if self.link is not None and not self.done:
+            self.link.pause(self.stream)
+
+    def resume(self) -> None:
+        """Let the chunks come again."""
+        if self.link is not None and not self.done:
+            self.link.resume(self.stream)
+
+    def settle(self) -> None:
+        """Marks it as over. For the lane and the link only."""
+        self.done = True
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

@@ -1,0 +1,187 @@
+"""Runs the handler over batches: a list of events in, a list of answers out."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+import nuclio_sdk
+
+from stoker.decide.batch import assemble, leave_by
+from stoker.nouns.errors import HandlerFailed
+from stoker.nouns.launch import WorkerLaunch
+from stoker.nouns.record import Phase
+from stoker.worker.answer import Answer, encode, match_batch
+from stoker.worker.calls import DEADLINE
+from stoker.worker.desk import Desk
+from stoker.worker.handler import Handler
+from stoker.worker.log import REQUEST_ID, WorkerLog
+from stoker.worker.runner import ASYNC_GRACE_S, SYNC_GRACE_S, Runner
+from stoker.worker.ticket import Ticket
+from stoker.worker.watchdog import Watchdog
+
+
+class BatchRunner(Runner):
+    """Collects requests into batches; one batch at a time.
+
+    The handler answers per event. An Exception in its list fails that event alone; an exception
+    that it raises fails every event of the batch, for nothing says which of them is to blame, and
+    running them again one by one could repeat what was done already.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        handler: Handler,
+        launch: WorkerLaunch,
+        log: WorkerLog,
+        watchdog: Watchdog,
+    ) -> None:
+        super().__init__(desk, handler, launch, log, watchdog)
+        self._size = launch.batch_size
+        self._timeout_s = launch.batch_timeout_s
+        self._alarm: asyncio.TimerHandle | None = None
+        self._free_since = time.monotonic()
+
+    def pump(self) -> None:
+        """Start a batch if one is due, else see to it that this is asked again in time."""
+        waiting = self.desk.waiting
+        if not waiting:
+            return
+        now = time.monotonic()
+        plan = assemble(
+            len(waiting),
+            self._soonest_leave(),
+            size=self._size,
+            busy=self.occupied,
+            closing=self.desk.life.phase is Phase.DRAINING,
+            now=now,
+        )
+        self._set_alarm(None if plan.wait_until is None else plan.wait_until - now)
+        taken = [waiting.popleft() for _ in range(plan.take)]
+        self.desk.tell_queued()
+        batch = [ticket for ticket in taken if not self.overdue(ticket)]
+        if batch:
+            self._start(batch)
+
+    def _soonest_leave(self) -> float:
+        soonest = float("inf")
+        for ticket in self.desk.waiting:
+            if not ticket.leave_by:
+                ticket.leave_by = leave_by(ticket.arrived, ticket.deadline, self._timeout_s)
+            soonest = min(soonest, ticket.leave_by)
+        return soonest
+
+    def _set_alarm(self, delay_s: float | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if delay_s is not None:
+            self._alarm = self.loop.call_later(max(0.0, delay_s), self.pump)
+
+    def _start(self, batch: list[Ticket]) -> None:
+        events = [self.event_of(ticket) for ticket in batch]
+        events[-1].last_in_batch = True
+        now = time.monotonic()
+        for ticket in batch:
+            self.desk.tell_started(ticket)
+            ticket.runnable = max(ticket.arrived, self._free_since)
+            ticket.started = now
+        self.occupied = True
+        if self.handler.is_async:
+            self._spawn_batch(batch, lambda: self.handler.call(self.handler.context, events))
+        else:
+            self._run_batch(batch, events)
+
+    def _run_batch(self, batch: list[Ticket], events: list[nuclio_sdk.Event]) -> None:
+        deadline = _latest_deadline(batch)
+        guard = self.guard(deadline, SYNC_GRACE_S)
+        REQUEST_ID.set(_ids(batch))
+        DEADLINE.set(deadline)
+        try:
+            output = self.handler.call(self.handler.context, events)
+            if inspect.isawaitable(output):
+                self._spawn_batch(batch, lambda: output)
+                return
+            answers = self._answers(output, batch)
+        except Exception as exc:
+            answers = [self.failed(exc)] * len(batch)
+        except BaseException as exc:
+            self.crash(exc)
+            return
+        finally:
+            self.unguard(guard)
+            self.leave_request()
+        self._settle(batch, answers)
+
+    def _spawn_batch(self, batch: list[Ticket], begin: Callable[[], Any]) -> None:
+        task = self.spawn(self._await_batch(batch, begin))
+        deadline = _latest_deadline(batch)
+        if deadline is not None:
+            timer = self.loop.call_later(max(0.0, deadline - time.monotonic()), task.cancel)
+            task.add_done_callback(lambda _: timer.cancel())
+
+    async def _await_batch(self, batch: list[Ticket], begin: Callable[[], Any]) -> None:
+        deadline = _latest_deadline(batch)
+        guard = self.guard(deadline, ASYNC_GRACE_S)
+        REQUEST_ID.set(_ids(batch))
+        DEADLINE.set(deadline)
+        answers: list[Answer] | None = None
+        try:
+            answers = self._answers(await begin(), batch)
+        except asyncio.CancelledError as exc:
+            if deadline is None or time.monotonic() < deadline - 0.01:
+                answers = [self.failed(exc)] * len(batch)
+        except Exception as exc:
+            answers = [self.failed(exc)] * len(batch)
+        except BaseException as exc:
+            self.crash(exc)
+            return
+        finally:
+            self.unguard(guard)
+        if answers is None:
+            for ticket in batch:
+                self.desk.expire(ticket)
+            self._freed()
+        else:
+            self._settle(batch, answers)
+
+    def _answers(self, output: Any, batch: list[Ticket]) -> list[Answer]:
+        return [self._one(item) for item in match_batch(output, [t.meta["id"] for t in batch])]
+
+    def _one(self, item: Any) -> Answer:
+        if isinstance(item, Exception):
+            return self.failed(item)
+        try:
+            return encode(item)
+        except HandlerFailed as exc:
+            return self.failed(exc)
+
+    def _settle(self, batch: list[Ticket], answers: list[Answer]) -> None:
+        ended = time.monotonic()
+        for ticket, answer in zip(batch, answers, strict=True):
+            self.desk.answer(ticket, answer, ended=ended, batch=len(batch))
+        self._freed()
+
+    def _freed(self) -> None:
+        self.occupied = False
+        self._free_since = time.monotonic()
+        # Not now: the loop turns first, so that the answers go out before the next batch blocks it
+        # and what arrived meanwhile is part of that batch.
+        self.loop.call_soon(self._pump_after_answers)
+
+    def _pump_after_answers(self) -> None:
+        self.loop.call_soon(self.pump)
+
+
+def _latest_deadline(batch: list[Ticket]) -> float | None:
+    deadlines = [ticket.deadline for ticket in batch]
+    known = [deadline for deadline in deadlines if deadline is not None]
+    return max(known) if len(known) == len(deadlines) else None
+
+
+def _ids(batch: list[Ticket]) -> str:
+    return ",".join(ticket.meta["id"] for ticket in batch)

@@ -1,0 +1,270 @@
+"""The worker's desk: admits or refuses requests, keeps the inbox, tells callers the worker's state.
+
+Every decision about the worker's life is `stoker.decide.lifecycle.move`'s; this module carries its
+effects out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+import orjson
+
+from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
+from stoker.nouns.errors import DeadlineExceeded, ShuttingDown
+from stoker.nouns.launch import WorkerLaunch
+from stoker.nouns.record import Phase
+from stoker.nouns.wire import (
+    META,
+    Hello,
+    Kind,
+    ProtocolError,
+    RequestMeta,
+    State,
+    frame,
+    frame_with_meta,
+)
+from stoker.worker.answer import Answer, failure
+from stoker.worker.connection import Connection
+from stoker.worker.log import WorkerLog
+from stoker.worker.ticket import Ticket
+
+_BUSY_FULL = orjson.dumps({"reason": "full"})
+_BUSY_DRAINING = orjson.dumps({"reason": "draining"})
+_BUSY_STARTING = orjson.dumps({"reason": "starting"})
+_CANCELLED = orjson.dumps({"outcome": "cancelled"})
+
+
+class Desk:
+    """Single writer of the worker's life, inbox and peers; lives on the worker's loop.
+
+    Attributes:
+        life: the worker as the lifecycle sees it.
+        waiting: admitted requests that the handler has not seen, oldest first.
+        pump: starts what may start; set by the runner when the handler is there.
+        told_failure: set once a controller has been told that the worker failed.
+    """
+
+    def __init__(
+        self, launch: WorkerLaunch, log: WorkerLog, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.life = WorkerLife(Phase.STARTING, 0, launch.permits)
+        self.waiting: deque[Ticket] = deque()
+        self.pump: Callable[[], None] = lambda: None
+        self.leave = asyncio.Event()
+        self.told_failure = asyncio.Event()
+        self._launch = launch
+        self._log = log
+        self._loop = loop
+        self._error = ""
+        self._peers: set[Connection] = set()
+        self._refused: set[Connection] = set()
+
+    # What callers send
+
+    def on_frame(self, connection: Connection, kind: int, stream: int, payload: bytes) -> None:
+        """One frame of a caller."""
+        if kind == Kind.REQUEST:
+            self._request(connection, stream, payload)
+            return
+        ticket = connection.tickets.get(stream)
+        if kind == Kind.HELLO:
+            self._hello(connection, orjson.loads(payload))
+        elif kind == Kind.PING:
+            connection.send_kind(Kind.PONG, 0)
+        elif kind == Kind.DRAIN:
+            self.drain()
+        elif kind not in (Kind.CANCEL, Kind.PAUSE, Kind.RESUME):
+            raise ProtocolError(f"frame kind {kind:#x} is not for workers")
+        elif ticket is None:
+            return  # it crossed the answer on its way
+        elif kind == Kind.CANCEL:
+            self._cancel(ticket)
+        elif kind == Kind.PAUSE:
+            ticket.pause()
+        else:
+            ticket.resume()
+
+    def on_turn(self) -> None:
+        """All frames that had arrived are handled: start what may start."""
+        self.pump()
+
+    def on_lost(self, connection: Connection) -> None:
+        """A caller is gone: nobody waits for its requests."""
+        self._peers.discard(connection)
+        self._refused.discard(connection)
+        for ticket in list(connection.tickets.values()):
+            self._cancel(ticket)
+
+    def _hello(self, connection: Connection, hello: Hello) -> None:
+        connection.role = hello["role"]
+        self._peers.add(connection)
+        self._tell_state(connection)
+
+    def _request(self, connection: Connection, stream: int, payload: bytes) -> None:
+        if not connection.role or stream in connection.tickets:
+            raise ProtocolError(f"a request before HELLO, or on stream {stream} that is in use")
+        if self.life.phase is Phase.FAILED:
+            self._refuse(connection, stream)
+            return
+        life, effects = move(self.life, Signal.DISPATCH)
+        if Effect.REFUSE in effects:
+            self._refuse(connection, stream)
+            return
+        (length,) = META.unpack_from(payload)
+        meta: RequestMeta = orjson.loads(payload[4 : 4 + length])
+        now = time.monotonic()
+        deadline = meta["deadline"]
+        if deadline is None and self._launch.event_timeout_s is not None:
+            deadline = now + self._launch.event_timeout_s
+        ticket = Ticket(connection, stream, meta, payload[4 + length :], now, deadline)
+        self.life = life
+        connection.tickets[stream] = ticket
+        self.waiting.append(ticket)
+
+    def _refuse(self, connection: Connection, stream: int) -> None:
+        if self.life.phase is Phase.READY:
+            self._refused.add(connection)
+            reason = _BUSY_FULL
+        else:
+            reason = _BUSY_STARTING if self.life.phase is Phase.STARTING else _BUSY_DRAINING
+        # At once: the handler that keeps this worker busy may hold the loop for long.
+        connection.send_now(frame(Kind.BUSY, stream, reason))
+
+    def _cancel(self, ticket: Ticket) -> None:
+        ticket.cancel()
+        if ticket in self.waiting:
+            self.waiting.remove(ticket)
+            self.end(ticket, _CANCELLED)
+
+    # What the runner reports
+
+    def tell_queued(self) -> None:
+        """Tell the callers of what still waits that the handler has not seen it."""
+        for ticket in self.waiting:
+            if not ticket.told_queued:
+                ticket.told_queued = True
+                ticket.connection.send_now(frame(Kind.QUEUED, ticket.stream))
+
+    def tell_started(self, ticket: Ticket) -> None:
+        """Tell the caller of a request that waited that the handler sees it now.
+
+        It is in the kernel when this returns: a handler that takes the process down must not leave
+        its caller believing that running the request again is safe.
+        """
+        if ticket.told_queued:
+            ticket.connection.send_now(frame(Kind.STARTED, ticket.stream))
+
+    def answer(
+        self, ticket: Ticket, answer: Answer, *, ended: float, batch: int = 0, now: bool = False
+    ) -> None:
+        """The outcome of a request: one whole answer. ``now`` writes it before the loop turns."""
+        if ticket.done:
+            return
+        meta: dict[str, object] = {"status": answer.status, "headers": answer.headers}
+        if answer.code:
+            meta["code"] = answer.code
+        if ticket.started:
+            held = ticket.started - ticket.runnable if batch else 0.0
+            meta["queue_s"] = round(ticket.started - ticket.arrived - held, 6)
+            meta["handler_s"] = round(ended - ticket.started, 6)
+            if batch:
+                meta["batch"] = batch
+                meta["batch_s"] = round(held, 6)
+        data = frame_with_meta(Kind.RESPONSE, ticket.stream, orjson.dumps(meta), answer.body)
+        if now:
+            ticket.connection.send_now(data)
+        else:
+            ticket.connection.send(data)
+        self._finish(ticket)
+
+    def end(self, ticket: Ticket, payload: bytes = _CANCELLED) -> None:
+        """The outcome of a request: the end of its stream, or its cancellation."""
+        if ticket.done:
+            return
+        ticket.connection.send_kind(Kind.END, ticket.stream, payload)
+        self._finish(ticket)
+
+    def expire(self, ticket: Ticket) -> None:
+        """The outcome of a request whose deadline passed."""
+        text = "the deadline passed" if ticket.started else "the deadline passed in the queue"
+        answer = failure(DeadlineExceeded.status, DeadlineExceeded.code, text)
+        self.answer(ticket, answer, ended=time.monotonic())
+
+    def _finish(self, ticket: Ticket) -> None:
+        ticket.done = True
+        ticket.connection.tickets.pop(ticket.stream, None)
+        self.life, effects = move(self.life, Signal.FINISH)
+        if Effect.EXIT in effects:
+            self.leave.set()
+        if self._refused:
+            for connection in self._refused:
+                connection.send_kind(Kind.IDLE, 0)
+            self._refused.clear()
+
+    # The worker's life
+
+    def ready(self) -> None:
+        """``init_context`` returned."""
+        self._advance(Signal.INITIALIZED)
+
+    def fail(self, error: str) -> None:
+        """The import or ``init_context`` raised; ``error`` is the traceback."""
+        self._error = error
+        self.life, _ = move(self.life, Signal.INIT_FAILED)
+        for connection in list(self._peers):
+            self._tell_state(connection)
+
+    def drain(self) -> None:
+        """Accept nothing more; leave when what was accepted is done, or its time is up."""
+        if self.life.phase in (Phase.DRAINING, Phase.FAILED):
+            return
+        self._log.write("info", "draining", {"in_flight": self.life.in_flight})
+        self._advance(Signal.DRAIN)
+        self._loop.call_later(self._launch.termination_s, self._give_up)
+        self.pump()
+
+    def _advance(self, signal: Signal) -> None:
+        self.life, effects = move(self.life, signal)
+        for effect in effects:
+            if effect in (Effect.ANNOUNCE_READY, Effect.ANNOUNCE_DRAINING):
+                for connection in list(self._peers):
+                    self._tell_state(connection)
+            elif effect is Effect.EXIT:
+                self.leave.set()
+
+    def _give_up(self) -> None:
+        """The termination time is over: what waits goes back, what runs is cut off."""
+        while self.waiting:
+            ticket = self.waiting.popleft()
+            ticket.connection.send_kind(Kind.BUSY, ticket.stream, _BUSY_DRAINING)
+            self._finish(ticket)
+        for connection in list(self._peers):
+            for ticket in list(connection.tickets.values()):
+                text = "the worker had to stop before the request was done"
+                answer = failure(ShuttingDown.status, ShuttingDown.code, text)
+                self.answer(ticket, answer, ended=time.monotonic())
+        self.leave.set()
+
+    def _tell_state(self, connection: Connection) -> None:
+        state: State = {
+            "phase": str(self.life.phase),
+            "permits": self._launch.permits,
+            "pid": os.getpid(),
+            "replica": self._launch.replica,
+            "index": self._launch.index,
+        }
+        if self._error:
+            state["error"] = self._error
+        connection.send_now(frame(Kind.STATE, 0, orjson.dumps(state)))
+        if self._error and connection.role == "controller":
+            self.told_failure.set()
+
+    def close(self, timeout_s: float) -> None:
+        """Write what callers have not got yet; the process ends next."""
+        for connection in self._peers:
+            connection.finish(timeout_s)

@@ -1,0 +1,192 @@
+"""One worker process, from its first line to its exit code.
+
+``python -m stoker.worker.process --listen-fd N`` starts one as a new process, its `WorkerLaunch`
+on stdin; a zygote's fork calls `run_worker` straight away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import uvloop
+
+from stoker.nouns.launch import WorkerLaunch
+from stoker.worker.batches import BatchRunner
+from stoker.worker.connection import Connection
+from stoker.worker.desk import Desk
+from stoker.worker.handler import Handler, HandlerError, enter_code, load_handler
+from stoker.worker.log import LogHandler, WorkerLog, open_log, redirect_output
+from stoker.worker.logger import WorkerLogger
+from stoker.worker.preimport import worker_environment
+from stoker.worker.runner import Runner
+from stoker.worker.watchdog import Watchdog
+
+FAILURE_LINGER_S = 5.0
+"""Seconds that a worker which could not start waits for a controller to be told why."""
+LAST_WRITE_S = 2.0
+"""Seconds that one caller may take to read its last answers before the process ends."""
+ACCEPT_PAUSE_S = 0.5
+"""Seconds to leave callers waiting in the backlog when no descriptor is free."""
+EXIT_FAILED_START = 3
+"""The exit code of a worker whose import or ``init_context`` raised."""
+
+
+def run_worker(launch: WorkerLaunch, listener: socket.socket) -> NoReturn:
+    """Be the worker that ``launch`` describes until it is drained; the process ends with it.
+
+    Call it in a process of its own: it takes over the standard streams, the working directory,
+    ``sys.path``, the environment and the signal handlers.
+    """
+    began = time.monotonic()
+    log = WorkerLog(
+        open_log(launch.log),
+        function=launch.function,
+        replica=launch.replica,
+        worker=launch.index,
+    )
+    finish_output = redirect_output(log)
+    logging.getLogger().addHandler(LogHandler(log))
+    if launch.fresh_reason:
+        log.write("info", f"started as a new process: {launch.fresh_reason}")
+    watchdog = Watchdog(log.descriptor)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(_Worker(launch, log, watchdog, began).live(listener))
+        finish_output()
+        # Nothing of the interpreter's own end: it can take longer than the whole request, and user
+        # threads could keep the process, its memory and its device for ever.
+        os._exit(code)
+
+
+def _settle_in(launch: WorkerLaunch) -> None:
+    """What must differ from process to process, and what the launch asks for."""
+    os.environ.update(worker_environment(launch))
+    random.seed()
+    seed = int.from_bytes(os.urandom(4), "little")
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(seed)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        # The CPU's generator only: CUDA's is made in this process, and seeds itself.
+        torch.default_generator.manual_seed(seed)
+        torch.set_num_threads(launch.threads)
+    mlrun = sys.modules.get("mlrun")
+    if mlrun is not None:
+        # It read the environment when the zygote imported it. Not reload(), which would connect to
+        # the API: a worker must be able to start without, and its first use connects.
+        mlrun.mlconf.update(mlrun.config.read_env())
+    enter_code(launch)
+
+
+class _Worker:
+    def __init__(
+        self, launch: WorkerLaunch, log: WorkerLog, watchdog: Watchdog, began: float
+    ) -> None:
+        self._launch = launch
+        self._log = log
+        self._watchdog = watchdog
+        self._began = began
+
+    async def live(self, listener: socket.socket) -> int:
+        loop = asyncio.get_running_loop()
+        desk = Desk(self._launch, self._log, loop)
+        _accept(listener, loop, desk)
+        loop.add_signal_handler(signal.SIGTERM, desk.drain)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        logger = WorkerLogger(self._log)
+        loading = loop.create_task(_load(self._launch, logger))
+        leaving = loop.create_task(desk.leave.wait())
+        first: list[asyncio.Future[Any]] = [loading, leaving]
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            self._log.write("info", "stopped before it was ready")
+            return 0
+        handler = loading.result()
+        if isinstance(handler, BaseException):
+            return await self._fail(desk, handler)
+        kind = BatchRunner if self._launch.batch_size else Runner
+        runner = kind(desk, handler, self._launch, self._log, self._watchdog)
+        desk.pump = runner.pump
+        self._log.write("info", "ready", {"seconds": round(time.monotonic() - self._began, 4)})
+        desk.ready()
+        ends: list[asyncio.Future[Any]] = [leaving, runner.crashed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        code = runner.crashed.result().code if runner.crashed.done() else 0
+        desk.close(LAST_WRITE_S)
+        listener.close()
+        self._call_termination_hook(handler.context.platform._on_signal)
+        self._log.write("info", "stopped", {"code": code})
+        return code
+
+    async def _fail(self, desk: Desk, exc: BaseException) -> int:
+        if isinstance(exc, HandlerError):
+            text = str(exc)
+        else:
+            text = "".join(traceback.format_exception(exc)).rstrip()
+        self._log.write("error", text)
+        desk.fail(text)
+        try:
+            await asyncio.wait_for(desk.told_failure.wait(), FAILURE_LINGER_S)
+        except TimeoutError:
+            self._log.write("warn", "no controller asked why this worker failed")
+        desk.close(LAST_WRITE_S)
+        return EXIT_FAILED_START
+
+    def _call_termination_hook(self, hook: Callable[[str], object]) -> None:
+        """The callback that user code set by ``context.platform.set_termination_callback``."""
+        try:
+            hook("termination")
+        except Exception as exc:
+            self._log.write("error", "".join(traceback.format_exception(exc)).rstrip())
+
+
+async def _load(launch: WorkerLaunch, logger: WorkerLogger) -> Handler | BaseException:
+    try:
+        _settle_in(launch)
+        return await load_handler(launch, logger)
+    except BaseException as exc:
+        # Returned, because a task that ends with SystemExit takes the whole loop with it.
+        return exc
+
+
+def _accept(listener: socket.socket, loop: asyncio.AbstractEventLoop, desk: Desk) -> None:
+    listener.setblocking(False)
+
+    def accept() -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                # Out of descriptors: the listener stays readable, and the loop would spin.
+                loop.remove_reader(listener)
+                loop.call_later(ACCEPT_PAUSE_S, loop.add_reader, listener, accept)
+                return
+            Connection(sock, loop, desk)
+
+    loop.add_reader(listener, accept)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Start a worker as a new process; its launch is read from stdin."""
+    parser = argparse.ArgumentParser(prog="python -m stoker.worker.process", description=__doc__)
+    parser.add_argument("--listen-fd", type=int, required=True, help="the bound, listening socket")
+    chosen = parser.parse_args(arguments)
+    launch = WorkerLaunch.model_validate_json(sys.stdin.buffer.read())
+    run_worker(launch, socket.socket(fileno=chosen.listen_fd))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""One accepted request in a worker's hands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from stoker.nouns.wire import RequestMeta
+
+if TYPE_CHECKING:
+    from stoker.worker.connection import Connection
+
+
+class Ticket:
+    """A request from its admission to its one outcome. Single writer: the worker's event loop.
+
+    Times are CLOCK_MONOTONIC seconds.
+
+    Attributes:
+        deadline: when it must be answered; None is never.
+        told_queued: the caller knows that the handler has not seen it.
+        runnable: when it could first have run, were it not for the batch's filling.
+        task: what runs it, when that is not the loop itself.
+        done: it got its one outcome; later ones are dropped.
+        cancelled: the caller no longer wants it.
+        expired: its deadline passed while it ran.
+        paused: the caller takes no more chunks until `flow` is set.
+    """
+
+    __slots__ = (
+        "arrived",
+        "body",
+        "cancelled",
+        "connection",
+        "deadline",
+        "done",
+        "expired",
+        "flow",
+        "leave_by",
+        "meta",
+        "runnable",
+        "started",
+        "stream",
+        "task",
+        "told_queued",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: int,
+        meta: RequestMeta,
+        body: bytes,
+        arrived: float,
+        deadline: float | None,
+    ) -> None:
+        self.connection = connection
+        self.stream = stream
+        self.meta = meta
+        self.body = body
+        self.arrived = arrived
+        self.deadline = deadline
+        self.started = 0.0
+        self.runnable = 0.0
+        self.leave_by = 0.0
+        self.told_queued = False
+        self.cancelled = False
+        self.expired = False
+        self.done = False
+        self.task: asyncio.Task[None] | None = None
+        self.flow: asyncio.Event | None = None
+
+    def pause(self) -> None:
+        """Hold the chunks back."""
+        if self.flow is None:
+            self.flow = asyncio.Event()
+        self.flow.clear()
+
+    def resume(self) -> None:
+        """Let the chunks go."""
+        if self.flow is not None:
+            self.flow.set()
+
+    def cancel(self) -> None:
+        """The caller does not want it any more; what cannot be cancelled runs to its end."""
+        self.cancelled = True
+        if self.task is not None:
+            self.task.cancel()

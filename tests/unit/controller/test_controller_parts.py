@@ -1,0 +1,271 @@
+"""Ledger, devices, cron, logs, memory, outbox."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.controller.cron import Crontab, next_time, unusable
+from stoker.controller.devices import find_devices, parse_nvidia
+from stoker.controller.happenings import FunctionSeen, Happening
+from stoker.controller.headline import headline
+from stoker.controller.ledger import Ledger, bytes_per_gpu
+from stoker.controller.log_files import KEPT_BYTES, KEPT_FILES, prune_logs
+from stoker.controller.memory import over_limit
+from stoker.controller.outbox import Outbox
+from stoker.nouns.errors import BadRequest, FunctionNotFound, StoreUnavailable
+from stoker.nouns.function import FunctionConfig, Trigger
+from stoker.nouns.record import FunctionRecord, ReplicaRecord
+
+# Devices and their ledger
+
+
+@pytest.mark.parametrize("spec", ["gpu", "sim:", "sim:2", "sim:2xlots", "sim:x16GiB"])
+def test_a_device_spec_that_means_nothing_is_refused(spec: str) -> None:
+    with pytest.raises(BadRequest, match="devices"):
+        find_devices(spec)
+
+
+def test_a_home_on_the_cpu_has_no_devices() -> None:
+    assert find_devices("cpu") == {}
+
+
+SMI = "0, GPU-aaa, 143771\n1, GPU-bbb, 143771\nNo devices were found\n"
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        (None, ["GPU-aaa", "GPU-bbb"]),
+        ("1", ["GPU-bbb"]),
+        ("GPU-aaa", ["GPU-aaa"]),
+        ("", []),
+    ],
+)
+def test_only_visible_cards_are_used(visible: str | None, found: list[str]) -> None:
+    assert list(parse_nvidia(SMI, visible)) == found
+
+
+def gpu_config(gpus: int, workers: int, memory: str | None) -> FunctionConfig:
+    env = [{"name": "STOKER_GPU_MEMORY", "value": memory}] if memory else []
+    spec = {
+        "resources": {"limits": {"nvidia.com/gpu": gpus}},
+        "triggers": {"http": {"kind": "http", "numWorkers": workers}},
+        "env": env,
+    }
+    return FunctionConfig.parse({"metadata": {"name": "fn"}, "spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("per_worker", "workers", "gpus", "each"),
+    [(10, 1, 1, 10), (10, 4, 2, 20), (10, 3, 2, 20), (10, 1, 2, 5), (10, 2, 3, 10)],
+)
+def test_each_card_carries_the_most_that_its_workers_need(
+    per_worker: int, workers: int, gpus: int, each: int
+) -> None:
+    assert bytes_per_gpu(per_worker, workers, gpus) == each
+
+
+def test_the_ledger_never_promises_more_than_there_is() -> None:
+    ledger = Ledger({"a": 100})
+    config = gpu_config(1, 2, "20")
+    granted = 0
+    while (fit := ledger.fit(config)) is not None:
+        granted += 1
+        ledger.take(f"r{granted}", *fit)
+    assert granted == 2
+    assert ledger.free() == {"a": 20}
+    ledger.give_back("r1")
+    assert ledger.free() == {"a": 60}
+
+
+def test_a_replica_of_unknown_size_takes_only_an_empty_card_and_all_of_it() -> None:
+    ledger = Ledger({"a": 100, "b": 200})
+    ledger.take("small", ("a",), 1)
+    assert ledger.fit(gpu_config(1, 1, None)) == (("b",), 200)
+    assert ledger.fit(gpu_config(2, 1, None)) is None
+    assert ledger.fit(gpu_config(2, 1, None), without=frozenset({"small"})) is not None
+
+
+# Cron
+
+
+def cron_config(**attributes: Any) -> FunctionConfig:
+    spec = {"triggers": {"beat": {"kind": "cron", "attributes": attributes}}}
+    return FunctionConfig.parse({"metadata": {"name": "fn"}, "spec": spec})
+
+
+def test_an_interval_fires_once_each_and_never_at_the_start() -> None:
+    crontab, config = Crontab(), cron_config(interval="10s")
+    fired = [len(crontab.due([config], 1000.0 + second)) for second in range(31)]
+    assert sum(fired) == 3
+    assert fired[0] == 0
+
+
+def test_a_schedule_fires_at_its_minute() -> None:
+    crontab, config = Crontab(), cron_config(schedule="*/5 * * * *")
+    assert crontab.due([config], 299.0) == []
+    assert len(crontab.due([config], 300.0)) == 1
+    assert crontab.due([config], 300.5) == []
+
+
+def test_nuclios_six_fields_begin_with_seconds() -> None:
+    trigger = Trigger(kind="cron", attributes={"schedule": "30 * * * * *"})
+    assert next_time(trigger, 0.0) == 30.0
+
+
+def test_a_changed_schedule_does_not_fire_for_the_old_one() -> None:
+    crontab = Crontab()
+    crontab.due([cron_config(interval="10s")], 0.0)
+    assert crontab.due([cron_config(interval="60s")], 11.0) == []
+
+
+def test_a_firing_carries_the_event_and_its_target() -> None:
+    event = {"body": {"a": 1}, "headers": {"X-Mine": "y"}}
+    crontab, config = Crontab(), cron_config(interval="1s", event=event)
+    crontab.due([config], 0.0)
+    (firing,) = crontab.due([config], 1.0)
+    assert firing.body == b'{"a": 1}'
+    assert firing.headers["X-Nuclio-Target"] == "fn"
+    assert firing.headers["X-Mine"] == "y"
+
+
+@pytest.mark.parametrize("attributes", [{}, {"schedule": "whenever"}, {"interval": "soon"}])
+def test_a_cron_trigger_that_never_fires_is_said_to(attributes: dict[str, Any]) -> None:
+    assert "it never fires" in unusable(cron_config(**attributes))[0]
+
+
+def test_a_disabled_function_fires_nothing() -> None:
+    config = cron_config(interval="1s")
+    config.spec.disable = True
+    crontab = Crontab()
+    crontab.due([config], 0.0)
+    assert crontab.due([config], 10.0) == []
+
+
+# Logs and memory
+
+
+def test_the_oldest_logs_go_but_never_those_of_live_workers(tmp_path: Path) -> None:
+    for number in range(KEPT_FILES + 5):
+        path = tmp_path / f"r{number}.0.log"
+        path.write_text("x")
+        os.utime(path, (number, number))
+    removed = prune_logs(tmp_path, frozenset({"r0.0.log"}))
+    assert sorted(path.name for path in removed) == [f"r{n}.0.log" for n in (1, 2, 3, 4)]
+
+
+def test_logs_past_their_size_go(tmp_path: Path) -> None:
+    for number in (1, 2):
+        path = tmp_path / f"r{number}.0.log"
+        path.touch()
+        os.truncate(path, KEPT_BYTES - 1)
+        os.utime(path, (number, number))
+    assert [path.name for path in prune_logs(tmp_path, frozenset())] == ["r1.0.log"]
+
+
+def test_the_largest_worker_of_a_replica_over_its_limit_is_named(stage: Any) -> None:
+    replica = stage.serve(
+        resources={"limits": {"memory": "100"}},
+        triggers={"http": {"kind": "http", "numWorkers": 2}},
+    )
+    small, large = (slot.pid for slot in replica.slots)
+    held = {small: 30, large: 80}
+    (event,) = over_limit(stage.world, held.__getitem__, held.__getitem__)
+    assert event.index == 1
+
+
+def test_shared_pages_are_not_counted_twice(stage: Any) -> None:
+    stage.serve(resources={"limits": {"memory": "100"}})
+    assert over_limit(stage.world, lambda _: 300, lambda _: 90) == []
+
+
+def test_a_headline_is_the_last_line_of_a_traceback() -> None:
+    text = "worker r1.0: Traceback (most recent call last):\n  File x\nValueError: no"
+    assert headline(text) == "worker r1.0: ValueError: no"
+
+
+# The outbox
+
+
+class FakeStore:
+    def __init__(self) -> None:
+        self.away = False
+        self.replicas: dict[str, ReplicaRecord] = {}
+        self.functions: dict[str, FunctionRecord] = {}
+        self.writes = 0
+
+    def _reach(self) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+        self.writes += 1
+
+    async def put_replica(self, record: ReplicaRecord) -> None:
+        self._reach()
+        self.replicas[record.id] = record
+
+    async def remove_replica(self, replica: str, /) -> None:
+        self._reach()
+        self.replicas.pop(replica, None)
+
+    async def update_function(self, name: str, change: Any) -> FunctionRecord:
+        self._reach()
+        if name not in self.functions:
+            raise FunctionNotFound(name)
+        self.functions[name] = change(self.functions[name])
+        return self.functions[name]
+
+    async def create_function(self, record: FunctionRecord) -> None:
+        self._reach()
+        self.functions[record.name] = record
+
+
+def message(text: str) -> Any:
+    return lambda record: record.model_copy(update={"message": record.message + text})
+
+
+async def test_writes_wait_while_the_store_is_away_and_none_is_lost() -> None:
+    store, seen = FakeStore(), list[Happening]()
+    store.functions["fn"] = FunctionRecord(name="fn")
+    outbox = Outbox(store, seen.append)
+    store.away = True
+    outbox.put_replica(ReplicaRecord(id="r", function="fn", revision=1))
+    outbox.put_replica(ReplicaRecord(id="r", function="fn", revision=1, draining=True))
+    outbox.change_function("fn", message("a"))
+    outbox.change_function("fn", message("b"))
+    assert await outbox.flush() is False
+    store.away = False
+    assert await outbox.flush() is True
+    assert store.replicas["r"].draining
+    assert store.functions["fn"].message == "ab"
+    assert store.writes == 2
+    assert seen == [FunctionSeen("fn", store.functions["fn"])]
+    assert outbox.is_empty
+
+
+async def test_a_record_that_changes_while_it_is_written_is_written_again() -> None:
+    outbox: Outbox
+    newer = ReplicaRecord(id="r", function="fn", revision=1, draining=True)
+
+    class Slow(FakeStore):
+        async def put_replica(self, record: ReplicaRecord) -> None:
+            await super().put_replica(record)
+            if not record.draining:
+                outbox.put_replica(newer)
+
+    store = Slow()
+    outbox = Outbox(store, list[Happening]().append)
+    outbox.put_replica(ReplicaRecord(id="r", function="fn", revision=1))
+    assert await outbox.flush() is True
+    assert store.replicas["r"].draining
+
+
+async def test_a_change_of_a_deleted_function_reports_that_it_is_gone() -> None:
+    seen = list[Happening]()
+    outbox = Outbox(FakeStore(), seen.append)
+    outbox.change_function("fn", message("a"))
+    assert await outbox.flush() is True
+    assert seen == [FunctionSeen("fn", None)]

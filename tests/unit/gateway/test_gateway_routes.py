@@ -1,0 +1,196 @@
+"""Routes of the gateway itself, model protocols, keys, the store's absence, durable invocations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fake_store import function
+from stoker.gateway.routes import first_segment, origin_form
+from stoker.nouns.errors import BadRequest
+from stoker.nouns.event import Topic
+
+Place = Any
+
+
+async def test_health_and_readiness(place: Place) -> None:
+    client = await place.client()
+    assert (await client.get("/healthz")).status == 200
+    assert (await client.get("/readyz")).status == 200
+    assert (await client.get("/v2/health/live")).json == {"live": True}
+    assert (await client.get("/v2/health/ready")).status == 200
+
+
+async def test_it_is_alive_but_not_ready_before_it_has_read_the_store(bare: Place) -> None:
+    bare.put()
+    gateway = await bare.gateway()
+    gateway._view.ready = False
+    client = await bare.client()
+    assert (await client.get("/healthz")).status == 200
+    assert (await client.get("/readyz")).status == 503
+
+
+async def test_pages_can_only_be_read(place: Place) -> None:
+    client = await place.client()
+    reply = await client.post("/metrics", b"x")
+    assert (reply.status, reply.code) == (405, "method_not_allowed")
+
+
+async def test_metrics_count_by_function_code_and_stage(place: Place) -> None:
+    await place.worker()
+    client = await place.client()
+    await client.get("/echo/")
+    await client.get("/echo/fail")
+    await client.get("/nope/")
+    text = (await client.get("/metrics")).body.decode()
+    assert 'stoker_requests_total{code="200",error="",function="echo",gateway="g0"} 1.0' in text
+    assert (
+        'stoker_requests_total{code="500",error="handler_failed",function="echo",gateway="g0"} 1.0'
+        in text
+    )
+    assert 'error="function_not_found"' in text
+    assert 'stoker_request_seconds_count{function="echo",gateway="g0",stage="total"} 2.0' in text
+    assert "stoker_requests_in_flight" in text
+
+
+async def test_open_inference_routes_by_model_name_and_keeps_the_path(bare: Place) -> None:
+    bare.put(function(env={"STOKER_MODEL_NAME": "mini/lm"}))
+    await bare.gateway()
+    worker = await bare.worker()
+    client = await bare.client()
+    assert (await client.post("/v2/models/echo/infer", b"{}")).status == 200
+    assert (await client.post("/v2/models/mini%2Flm/infer", b"{}")).status == 200
+    assert worker.requests[0]["path"] == "/v2/models/echo/infer"
+    assert (await client.get("/v2/models/other")).code == "function_not_found"
+
+
+async def test_openai_routes_by_the_model_in_the_body(bare: Place) -> None:
+    bare.put(function(env={"STOKER_MODEL_NAME": "mini"}))
+    await bare.gateway()
+    worker = await bare.worker()
+    client = await bare.client()
+    assert (await client.post("/v1/embeddings", b'{"model": "mini", "input": "x"}')).status == 200
+    assert worker.requests[0]["path"] == "/v1/embeddings"
+    models = (await client.get("/v1/models")).json["data"]
+    assert [model["id"] for model in models] == ["mini"]
+    assert (await client.get("/v1/models/mini")).json["id"] == "mini"
+    for body in (b"{}", b"[]", b"no json", b'{"model": 3}'):
+        assert (await client.post("/v1/embeddings", body)).status == 400
+    assert (await client.post("/v1/embeddings", b'{"model": "x"}')).status == 404
+
+
+@pytest.mark.parametrize("target", ["*", "nothing", "http://", "http://[x/"])
+def test_a_target_without_a_path_is_refused(target: str) -> None:
+    with pytest.raises(BadRequest):
+        origin_form(target)
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/f", ("f", "/")),
+        ("/f/", ("f", "/")),
+        ("/f/a/b?c=/d", ("f", "/a/b?c=/d")),
+        ("/f?a=/b", ("f", "/?a=/b")),
+        ("/", ("", "/")),
+        ("//x", ("", "/x")),
+    ],
+)
+def test_the_first_segment_names_the_function(path: str, parts: tuple[str, str]) -> None:
+    assert first_segment(path) == parts
+
+
+async def test_a_key_is_asked_for_everywhere_but_at_healthz(bare: Place) -> None:
+    bare.put()
+    await bare.gateway(api_keys=frozenset({"right", "also"}))
+    worker = await bare.worker()
+    client = await bare.client()
+    assert (await client.get("/healthz")).status == 200
+    for path in ("/echo/", "/metrics", "/readyz", "/nope/"):
+        reply = await client.get(path)
+        assert (reply.status, reply.code) == (401, "unauthorized")
+    assert (await client.get("/echo/", X_Api_Key="wrong")).status == 401
+    assert (await client.get("/echo/", Authorization="Basic right")).status == 401
+    assert (await client.get("/echo/", X_Api_Key="also")).status == 200
+    assert (await client.get("/echo/", Authorization="Bearer right")).status == 200
+    assert not any({"x-api-key", "authorization"} & r["headers"].keys() for r in worker.requests)
+
+
+async def test_a_functions_own_authorization_is_passed_on_when_no_key_is_set(place: Place) -> None:
+    worker = await place.worker()
+    client = await place.client()
+    await client.get("/echo/", Authorization="Bearer theirs")
+    assert worker.requests[0]["headers"]["authorization"] == "Bearer theirs"
+
+
+async def test_without_the_store_warm_traffic_goes_on_and_all_heals(place: Place) -> None:
+    await place.worker()
+    client = await place.client()
+    place.store.available = False
+    place.store.announce(Topic.LOST)
+    assert (await client.get("/echo/")).status == 200
+    gateway = place.gateways[0]
+    gateway._view.wake("echo")
+    await place.until(lambda: gateway.snapshot()["store_failures"] > 0)
+    place.store.available = True
+    place.put(function("fresh"))
+    gateway.router.remove_function("fresh")
+    place.store.announce(Topic.RESYNC)
+    await place.until(lambda: "fresh" in gateway.router.lanes)
+    assert (await client.get("/echo/")).status == 200
+
+
+async def test_announced_changes_are_followed(place: Place) -> None:
+    gateway = place.gateways[0]
+    place.store.functions["new"] = function("new")
+    place.store.announce(Topic.FUNCTION, "new")
+    await place.until(lambda: "new" in gateway.router.lanes)
+    del place.store.functions["new"]
+    place.store.announce(Topic.FUNCTION, "new")
+    await place.until(lambda: "new" not in gateway.router.lanes)
+
+
+async def test_demand_is_reported(place: Place) -> None:
+    client = await place.client()
+    client.request("/echo/", b"x")
+    await place.until(lambda: place.store.demand.get("echo") and place.store.demand["echo"].waiting)
+    assert place.store.demand["echo"].arrivals == 1
+
+
+async def test_respond_async_is_accepted_run_and_its_answer_kept(place: Place) -> None:
+    await place.worker()
+    client = await place.client()
+    reply = await client.post("/echo/x", b"later", Prefer="respond-async")
+    assert reply.status == 202
+    where = reply.headers["location"]
+    invocation = place.store.invocations[where.rpartition("/")[2]]
+    await place.until(lambda: place.store.invocations[invocation.id].state.value == "finished")
+    answer = await client.get(where)
+    assert (answer.status, answer.body) == (200, b"later")
+    assert answer.headers["x-stoker-invocation"] == "finished"
+
+
+async def test_an_unfinished_invocation_says_so(place: Place) -> None:
+    client = await place.client()
+    reply = await client.post("/echo/", b"later", Prefer="respond-async")
+    answer = await client.get(reply.headers["location"])
+    assert (answer.status, answer.json["state"]) == (202, "queued")
+    assert (await client.get("/invocations/unknown")).status == 404
+
+
+async def test_the_same_idempotency_key_is_the_same_invocation(place: Place) -> None:
+    client = await place.client()
+    replies = [
+        await client.post("/echo/", b"x", Prefer="respond-async", Idempotency_Key="k")
+        for _ in range(2)
+    ]
+    assert replies[0].headers["location"] == replies[1].headers["location"]
+    assert len(place.store.invocations) == 1
+
+
+async def test_what_cannot_be_kept_is_not_accepted(place: Place) -> None:
+    place.store.available = False
+    client = await place.client()
+    reply = await client.post("/echo/", b"x", Prefer="respond-async")
+    assert (reply.status, reply.code) == (503, "store_unavailable")
