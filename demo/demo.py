@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import psutil
 from news import articles
 from platform_process import CommandFailed, Platform
 from stage import Stage, bar, mib, ms
@@ -158,17 +159,18 @@ def to_zero(stage, platform):
     """Processes gone, memory back."""
     stage.scene("Back to zero")
     workers = platform.workers()
-    held = sum(worker["pssBytes"] or worker["rssBytes"] or 0 for worker in workers)
-    rows = [
-        (w["function"], str(w["pid"]), mib(w["pssBytes"] or w["rssBytes"] or 0)) for w in workers
-    ]
-    stage.table("function", "pid", "memory (PSS)", rows=rows, right=("pid", "memory (PSS)"))
+    own = {worker["pid"]: own_bytes(worker["pid"]) for worker in workers}
+    rows = [(w["function"], str(w["pid"]), mib(own[w["pid"]])) for w in workers]
+    stage.table("function", "pid", "own memory", rows=rows, right=("pid", "own memory"))
     put_to_zero(platform)
     pids = [worker["pid"] for worker in workers]
     left = still_running(pids)
     stage.check(bool(pids) and not left, f"all {len(pids)} processes are gone{pids_text(left)}")
     stage.check(not platform.workers(), "no function has a replica")
-    stage.say(f"{mib(held)} of memory given back; by itself this happens after 60 idle seconds")
+    stage.say(
+        f"{mib(sum(own.values()))} of their own given back, and what they shared among them; "
+        "by itself this happens after 60 idle seconds"
+    )
 
 
 def awake_again(stage, client, article):
@@ -198,6 +200,11 @@ def put_to_zero(platform):
 def still_running(pids):
     """Those of the processes that exist and have not ended."""
     return [pid for pid in pids if os.path.exists(f"/proc/{pid}") and not is_zombie(pid)]
+
+
+def own_bytes(pid):
+    """Memory that only this process holds: what ends with it for certain."""
+    return psutil.Process(pid).memory_full_info().uss
 
 
 def is_zombie(pid):

@@ -4,7 +4,7 @@ import importlib.util
 import random
 from pathlib import Path
 
-INDEXED_PER_LABEL = 40
+INDEXED_PER_LABEL = 30
 """The first of each label are the classifier's examples: those below come after them."""
 
 

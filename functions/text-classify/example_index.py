@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-WORDS = 150
+WORDS = 100
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ BATCH = 16
 
 def init_context(context):
     context.user_data.neighbours = int(os.environ.get("NEIGHBOURS", "9"))
-    per_label = int(os.environ.get("EXAMPLES_PER_LABEL", "40"))
+    per_label = int(os.environ.get("EXAMPLES_PER_LABEL", "30"))
     context.user_data.examples = example_index.read_examples(os.environ["EXAMPLES"], per_label)
     context.user_data.index = example_index.latest(context.user_data.examples)
     if context.user_data.index is None:

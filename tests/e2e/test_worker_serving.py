@@ -565,6 +565,19 @@ async def test_draining_finishes_what_was_accepted_and_refuses_the_rest(
     await worker.client.until_lost()
 
 
+async def test_a_worker_says_that_it_stopped_and_still_refuses_until_its_caller_closes(
+    start: Start, zygote: ZygoteUnderTest
+) -> None:
+    worker = await start(ECHO)
+    worker.client.write(frame(Kind.DRAIN, 0))
+    await worker.client.phase("stopped")
+    _, crossing = worker.client.send()
+    await worker.client.outcome(crossing)
+    assert crossing.busy == "draining"
+    await worker.client.close()
+    assert zygote.exit_of(worker.pid) == 0
+
+
 async def test_draining_gives_up_after_the_termination_time(
     start: Start, zygote: ZygoteUnderTest
 ) -> None:

@@ -26,8 +26,8 @@ from stoker.api.settings import ApiSettings
 from stoker.nouns.errors import BodyTooLarge, Forbidden, StokerError, Unauthorized
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-OPEN_PATHS = frozenset({"/", "/healthz", "/page/dashboard.js", "/page/dashboard.css"})
-"""Answered without a key: liveness, and the page's empty shell, which then asks for the key."""
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/page/dashboard.js", "/page/dashboard.css"})
+"""Answered without a key: what probes ask, and the page's empty shell, which then wants the key."""
 
 
 class Guard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Sequence
 
 from stoker.app.ending import end_all, kill_all
 from stoker.app.files import read_json
@@ -27,13 +28,15 @@ async def _down(home: Home, timeout_s: float) -> bool:
     home_id = _id(home)
     if home_id is None:
         return False
+    records = [ProcessRecord.model_validate(entry) for entry in read_json(home.processes) or ()]
     pid = holder(home.lock)
     if pid:
         await _ask_supervisor(pid, timeout_s)
-        if marked(home_id):
-            await kill_all(home, home_id)
-        return True
-    return await _end_orphans(home, home_id, timeout_s)
+    alive = [record for record in records if record.alive]
+    if not alive and not marked(home_id):
+        return pid is not None
+    await _end_orphans(home, home_id, alive, 0.0 if pid else timeout_s)
+    return True
 
 
 async def _ask_supervisor(pid: int, timeout_s: float) -> None:
@@ -48,17 +51,14 @@ async def _ask_supervisor(pid: int, timeout_s: float) -> None:
         await ended(supervisor)
 
 
-async def _end_orphans(home: Home, home_id: str, timeout_s: float) -> bool:
-    records = [ProcessRecord.model_validate(entry) for entry in read_json(home.processes) or ()]
-    alive = [record for record in records if record.alive]
-    if not alive and not marked(home_id):
-        return False
+async def _end_orphans(
+    home: Home, home_id: str, records: Sequence[ProcessRecord], timeout_s: float
+) -> None:
     try:
         async with asyncio.timeout(timeout_s):
-            await end_all(home, home_id, alive, drain_s=timeout_s / 4)
+            await end_all(home, home_id, records, drain_s=timeout_s / 4)
     except TimeoutError:
-        await kill_all(home, home_id)
-    return True
+        await kill_all(home, home_id, records)
 
 
 def _id(home: Home) -> str | None:

@@ -59,12 +59,12 @@ async def end_strays(home_id: str, *, spare: Sequence[ProcessRecord]) -> None:
         await asyncio.gather(*(end(stray, patience_s=STRAY_S) for stray in strays))
 
 
-async def kill_all(home: Home, home_id: str) -> None:
+async def kill_all(home: Home, home_id: str, records: Sequence[ProcessRecord]) -> None:
     """Ends every process of the platform at once. Redis's file is whole up to its last second."""
-    while strays := marked(home_id):
-        for stray in strays:
-            send(stray, signal.SIGKILL)
-        await asyncio.gather(*(ended(stray) for stray in strays))
+    while alive := [record for record in records if record.alive] + marked(home_id):
+        for record in alive:
+            send(record, signal.SIGKILL)
+        await asyncio.gather(*(ended(record) for record in alive))
     sweep(home)
 
 

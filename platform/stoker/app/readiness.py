@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 import httpx
@@ -71,15 +71,22 @@ async def zygote_answers(socket: Path) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def port_answers(url: str, limit_s: float = PORT_S) -> None:
+async def port_answers(url: str, keys: Sequence[str], limit_s: float = PORT_S) -> None:
     """Returns once ``/readyz`` answers 200.
+
+    Args:
+        url: of the port.
+        keys: any of them opens the port; empty when none is asked for.
+        limit_s: seconds until it is given up.
 
     Raises:
         StartFailed: it did not within ``limit_s``; the message carries its last answer.
     """
     last = "no answer"
+    headers = {"Authorization": f"Bearer {key}" for key in keys[:1]}
+    client = httpx.AsyncClient(trust_env=False, headers=headers)
     try:
-        async with asyncio.timeout(limit_s), httpx.AsyncClient(trust_env=False) as client:
+        async with asyncio.timeout(limit_s), client:
             while True:
                 try:
                     reply = await client.get(f"{url}/readyz", timeout=2.0)

@@ -44,6 +44,8 @@ def redis_command(home: Home, binary: str) -> tuple[str, ...]:
         # No snapshots beside the append-only file: they fork at times of their own choosing.
         *("--save", ""),
         *("--daemonize", "no"),
+        # A title of its own would overwrite the environment in /proc, and with it the home's mark.
+        *("--set-proc-title", "no"),
         *("--loglevel", "notice"),
         *("--logfile", ""),
     )

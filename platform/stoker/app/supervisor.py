@@ -93,8 +93,8 @@ class Supervisor:
         self._check_ports(endpoints, adopted)
         await self._start_redis(endpoints, adopted)
         await asyncio.gather(*(self._bring_up(plan, adopted) for plan in light))
-        await port_answers(endpoints.control_url)
-        await port_answers(endpoints.gateway_url)
+        await port_answers(endpoints.control_url, self._settings.control_keys)
+        await port_answers(endpoints.gateway_url, self._settings.data_keys)
         for plan in heavy:
             # After the ports: importing torch takes seconds of every core.
             self._keep(self._begin(plan, adopted))
@@ -195,7 +195,7 @@ class Supervisor:
         if not ending.done():
             log.warning("asked twice: ending everything at once")
             await _cancel(ending)
-            await kill_all(self._home, self._home_id)
+            await kill_all(self._home, self._home_id, records)
         await _cancel(hurried)
         for child in self._children:
             child.forget()

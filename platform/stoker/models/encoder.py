@@ -13,13 +13,16 @@ from stoker.models.manifest import Manifest
 from stoker.models.tokens import Ids, Tokens, blocks, padded
 
 Vectors = npt.NDArray[np.float32]
-BLOCK_TOKENS = 128
-"""Padded tokens that run at once. On a CPU a block above this falls out of the core's cache and
-every text in it gets slower, below it the cost of a call shows (docs/decisions/0003)."""
 
 
 class Session(Protocol):
-    """A back end that holds the weights."""
+    """A back end that holds the weights.
+
+    Attributes:
+        block_tokens: padded tokens that should run at once; a longer text runs alone.
+    """
+
+    block_tokens: int
 
     def run(self, ids: Ids, mask: Ids) -> Vectors:
         """Normalised vectors [n, dimension] of n rows of token ids."""
@@ -61,6 +64,6 @@ class Model:
         if not texts:
             return vectors
         rows = self._tokens.ids(texts)
-        for group in blocks([len(row) for row in rows], BLOCK_TOKENS):
+        for group in blocks([len(row) for row in rows], self._session.block_tokens):
             vectors[group] = self._session.run(*padded([rows[index] for index in group]))
         return vectors

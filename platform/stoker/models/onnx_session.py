@@ -37,6 +37,11 @@ def options(threads: int) -> SessionOptions:
 class OnnxSession:
     """A session whose weights are mapped from the checkpoint's data file."""
 
+    block_tokens = 1
+    """Every text runs alone. int8 scales activations by the range of all rows that run together, so
+    a text's vector would depend on its neighbours (mean cosine .992 to itself); and on a CPU it
+    gains 12 % at most (docs/decisions/0003-int8-on-cpu.md)."""
+
     def __init__(self, folder: Path, *, threads: int) -> None:
         import onnxruntime
 

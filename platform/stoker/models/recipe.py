@@ -41,9 +41,7 @@ class Recipe:
         return _digest([*self._facts(), sorted(self.libraries().items()), source_digest])
 
     def libraries(self) -> dict[str, str]:
-        """The versions of the libraries that prepare it. Reads the installed metadata: not for
-        the wake.
-        """
+        """The versions of what prepares it. Reads installed metadata, too slow for the wake."""
         return {name: _version(name) for name in _LIBRARIES[self.backend]}
 
     def _facts(self) -> list[object]:

@@ -63,6 +63,10 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tens
 class TorchSession:
     """An encoder held by torch."""
 
+    block_tokens = 256
+    """Above it a block falls out of a core's cache and each text in it gets slower; below it the
+    cost of a call shows."""
+
     def __init__(self, module: torch.nn.Module, pooling: str) -> None:
         self._module = module
         self._pooling = pooling

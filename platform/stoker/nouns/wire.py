@@ -157,10 +157,12 @@ class FrameReader:
     ([], [(7, 0), (3, 7)])
     """
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_have", "_need", "_pieces")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._pieces: list[bytes] = []
+        self._have = 0
+        self._need = 0
 
     def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
         """The frames that ``data`` completes: (kind, stream, payload).
@@ -168,18 +170,30 @@ class FrameReader:
         Raises:
             ProtocolError: a frame announces more than `MAX_PAYLOAD` bytes.
         """
-        buffer = self._buffer + data if self._buffer else data
+        if self._pieces:
+            self._pieces.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                # Joining at every read would copy a large frame once for each of its pieces.
+                return []
+            data = b"".join(self._pieces)
+            self._pieces.clear()
         frames: list[tuple[int, int, bytes]] = []
-        position, end = 0, len(buffer)
+        position, end = 0, len(data)
         unpack, size = HEADER.unpack_from, HEADER.size
+        self._need = size
         while end - position >= size:
-            length, kind, stream = unpack(buffer, position)
+            length, kind, stream = unpack(data, position)
             if length > MAX_PAYLOAD:
                 raise ProtocolError(f"a frame of {length} bytes is over {MAX_PAYLOAD}")
             stop = position + size + length
             if stop > end:
+                self._need = size + length
                 break
-            frames.append((kind, stream, buffer[position + size : stop]))
+            frames.append((kind, stream, data[position + size : stop]))
             position = stop
-        self._buffer = buffer[position:] if position else buffer
+        if position < end:
+            rest = data[position:] if position else data
+            self._pieces.append(rest)
+            self._have = len(rest)
         return frames

@@ -57,6 +57,7 @@ class Desk:
         self.pump: Callable[[], None] = lambda: None
         self.leave = asyncio.Event()
         self.told_failure = asyncio.Event()
+        self._left = asyncio.Event()
         self._launch = launch
         self._log = log
         self._loop = loop
@@ -96,6 +97,7 @@ class Desk:
     def on_lost(self, connection: Connection) -> None:
         """A caller is gone: nobody waits for its requests."""
         self._peers.discard(connection)
+        self._left.set()
         self._refused.discard(connection)
         for ticket in list(connection.tickets.values()):
             self._cancel(ticket)
@@ -108,7 +110,7 @@ class Desk:
     def _request(self, connection: Connection, stream: int, payload: bytes) -> None:
         if not connection.role or stream in connection.tickets:
             raise ProtocolError(f"a request before HELLO, or on stream {stream} that is in use")
-        if self.life.phase is Phase.FAILED:
+        if self.life.phase.is_terminal:
             self._refuse(connection, stream)
             return
         life, effects = move(self.life, Signal.DISPATCH)
@@ -263,6 +265,25 @@ class Desk:
         connection.send_now(frame(Kind.STATE, 0, orjson.dumps(state)))
         if self._error and connection.role == "controller":
             self.told_failure.set()
+
+    async def part(self, timeout_s: float) -> None:
+        """Tell the callers that the end is orderly, and wait until they have closed.
+
+        Unread requests in its socket would cut the last frame off, and with it the word that they
+        were never admitted. The controller waits for the end of the process, so it is not awaited.
+        """
+        self.life, _ = move(self.life, Signal.EXITED)
+        for connection in list(self._peers):
+            self._tell_state(connection)
+        deadline = self._loop.time() + timeout_s
+        while any(peer.role != "controller" for peer in self._peers):
+            self._left.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._left.wait()
+            except TimeoutError:
+                self._log.write("warn", "a caller did not close after it was told of the end")
+                return
 
     def close(self, timeout_s: float) -> None:
         """Write what callers have not got yet; the process ends next."""

@@ -34,6 +34,8 @@ from stoker.worker.watchdog import Watchdog
 
 FAILURE_LINGER_S = 5.0
 """Seconds that a worker which could not start waits for a controller to be told why."""
+PARTING_S = 1.0
+"""Seconds that callers have to close their ends once they were told of an orderly end."""
 LAST_WRITE_S = 2.0
 """Seconds that one caller may take to read its last answers before the process ends."""
 ACCEPT_PAUSE_S = 0.5
@@ -122,7 +124,11 @@ class _Worker:
         desk.ready()
         ends: list[asyncio.Future[Any]] = [leaving, runner.crashed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        code = runner.crashed.result().code if runner.crashed.done() else 0
+        code = 0
+        if runner.crashed.done():
+            code = runner.crashed.result().code
+        else:
+            await desk.part(PARTING_S)
         desk.close(LAST_WRITE_S)
         listener.close()
         self._call_termination_hook(handler.context.platform._on_signal)

@@ -113,7 +113,7 @@ async def test_without_the_right_key_nothing_is_told(make_client: MakeClient) ->
         {"Authorization": "right-key"},
     ]
     for headers in attempts:
-        for path in ("/api/functions", "/api/stoker/ps", "/metrics", "/readyz", "/nothing"):
+        for path in ("/api/functions", "/api/stoker/ps", "/metrics", "/nothing"):
             reply = await client.get(path, headers=headers)
             assert reply.status_code == 401, (path, headers)
             assert reply.json()["error"]["code"] == "unauthorized"

@@ -312,3 +312,32 @@ async def test_wakes_are_counted_and_waiting_is_told_apart(floor: Floor) -> None
     assert cold.cold
     assert cold.warm_at - cold.arrived == pytest.approx(0.3)
     assert floor.router.lanes["echo"].cold_starts == 1
+
+
+async def test_a_request_that_met_an_orderly_end_runs_elsewhere_whatever_its_method(
+    floor: Floor,
+) -> None:
+    # It was written to the socket of a worker that had just decided to exit: no handler saw it.
+    floor.put()
+    first = await floor.worker("a")
+    _, asker = floor.ask("late", method="POST")
+    first.state("stopped")
+    assert first.closed
+    second = await floor.worker("b")
+    first.end()
+    await floor.settle()
+    assert second.ids == ["late"]
+    second.respond(1)
+    assert asker.response is not None
+
+
+async def test_demand_names_the_busy_replicas_and_counts_answers(floor: Floor) -> None:
+    floor.put()
+    busy = await floor.worker("a")
+    await floor.worker("b")
+    floor.ask("one")
+    demand = floor.router.demand()["echo"]
+    assert demand.by_replica == {"a": 1}
+    busy.respond(1)
+    demand = floor.router.demand()["echo"]
+    assert (demand.by_replica, demand.answered) == ({}, 1)

@@ -28,6 +28,7 @@ class Lane:
     Attributes:
         serving: number of the serving revision; 0 before there is one.
         active: links that get traffic; ``outstanding`` and ``_permits`` run parallel to it.
+        answered: streams that a worker ended since the start.
         arrivals: calls submitted since the start.
         last_active: CLOCK_MONOTONIC seconds of the last arrival or finish.
         cold_starts: times that a worker became ready for somebody who waited.
@@ -46,6 +47,7 @@ class Lane:
         "_sweep",
         "_turn",
         "active",
+        "answered",
         "arrivals",
         "cold_starts",
         "last_active",
@@ -67,6 +69,7 @@ class Lane:
         self.links: dict[tuple[str, int], Link] = {}
         self.active: list[Link] = []
         self.room = Room()
+        self.answered = 0
         self.arrivals = 0
         self.last_active = 0.0
         self.cold_starts = 0
@@ -166,7 +169,16 @@ class Lane:
             oldest_wait_s=max(0.0, oldest),
             arrivals=self.arrivals,
             last_active=self.last_active + epoch_offset if self.last_active else 0.0,
+            answered=self.answered,
+            by_replica=self._by_replica(),
         )
+
+    def _by_replica(self) -> dict[str, int]:
+        held: dict[str, int] = {}
+        for link in self.links.values():
+            if link.streams:
+                held[link.replica] = held.get(link.replica, 0) + len(link.streams)
+        return held
 
     @property
     def in_flight(self) -> int:
@@ -195,6 +207,7 @@ class Lane:
 
     def link_freed(self, link: Link) -> None:
         """See `LinkOwner`."""
+        self.answered += 1
         if link.slot >= 0:
             self._outstanding[link.slot] -= 1
             if self.room:

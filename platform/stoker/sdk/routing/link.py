@@ -267,11 +267,22 @@ class Link(asyncio.Protocol):
         self.phase = Phase(state["phase"])
         self._declared = int(state["permits"])
         self.error = str(state.get("error", ""))
+        if self.phase is Phase.STOPPED:
+            self._on_stopped()
+            return
         self.owner.link_changed(self)
         if self.phase is Phase.DRAINING:
             # Closing tells the worker that nothing more is on its way, so it can exit without
             # leaving a request unread in its socket.
             self._close_if_done()
+
+    def _on_stopped(self) -> None:
+        """An orderly end: what has no answer yet was never admitted, so no handler saw it."""
+        for call in self.streams.values():
+            if call is not None and not call.streaming:
+                call.started = False
+        if self._transport is not None:
+            self._transport.abort()
 
     def _on_busy(self, stream: int, reason: str) -> None:
         call = self.streams.pop(stream)
