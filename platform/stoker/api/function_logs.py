@@ -11,10 +11,10 @@ from pathlib import Path
 
 import orjson
 
-from stoker.nouns.secrecy import mask_text
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.home import Home
 from stoker.nouns.quantity import parse_duration
+from stoker.nouns.secrecy import mask_text
 
 FOLLOW_S = 0.2
 """How often a followed file is looked at: files do not announce themselves."""

@@ -17,12 +17,12 @@ from stoker.api import settle, submit
 from stoker.api.function_logs import LogQuery, stream
 from stoker.api.rates import RateMeter
 from stoker.api.reply import Json
-from stoker.nouns.secrecy import mask_text
 from stoker.api.settings import ApiSettings
 from stoker.api.view import function_document, invocation_address, record_secrets
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.home import Home
 from stoker.nouns.record import Demand, FunctionRecord, Phase, ReplicaRecord, WorkerRecord
+from stoker.nouns.secrecy import mask_text
 from stoker.store import Store
 
 Snapshot = Callable[[], dict[str, Any]]

@@ -14,10 +14,10 @@ from typing import Any
 
 import orjson
 
-from stoker.nouns.secrecy import restored
 from stoker.nouns.errors import FunctionNotFound, InvalidFunction, PreconditionFailed
 from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, near_names
 from stoker.nouns.record import FunctionRecord, FunctionState, LogEntry, Revision
+from stoker.nouns.secrecy import restored
 from stoker.store import Store
 
 _ACTING_TRIGGERS = ("http", "cron")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from stoker.nouns.secrecy import mask_text, masked, secret_values
 from stoker.api.settings import ApiSettings
 from stoker.nouns.function import PROJECT_LABEL
 from stoker.nouns.record import FunctionRecord, Revision
+from stoker.nouns.secrecy import mask_text, masked, secret_values
 
 NAMESPACE = "nuclio"
 """Nuclio's own default off Kubernetes; there is only this one here."""

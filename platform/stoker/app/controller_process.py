@@ -145,4 +145,4 @@ def _controller_settings(settings: ProcessSettings) -> ControllerSettings:
 
 
 if __name__ == "__main__":
-    run_process(serve, asyncio.run)
+    run_process(serve)

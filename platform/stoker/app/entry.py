@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+
+import uvloop
 
 from stoker.app.child import READY_FD
 from stoker.app.settings import ProcessSettings
@@ -34,17 +35,11 @@ def configure_logging(level: str) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def run_process(
-    serve: Callable[[ProcessSettings, asyncio.Event], Awaitable[None]],
-    run: Callable[[Coroutine[Any, Any, None]], None],
-) -> None:
-    """Reads the settings file named in ``argv`` and serves until SIGTERM or SIGINT.
-
-    ``run`` is the event loop's: ``uvloop.run`` on the way of requests, ``asyncio.run`` elsewhere.
-    """
+def run_process(serve: Callable[[ProcessSettings, asyncio.Event], Awaitable[None]]) -> None:
+    """Reads the settings file named in ``argv`` and serves until SIGTERM or SIGINT."""
     settings = ProcessSettings.model_validate_json(Path(sys.argv[1]).read_bytes())
     configure_logging(settings.log_level)
-    run(_until_stopped(settings, serve))
+    uvloop.run(_until_stopped(settings, serve))
 
 
 async def _until_stopped(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import uvloop
-
 from stoker.app.entry import connect_patiently, run_process, say_ready
 from stoker.app.settings import ProcessSettings
 from stoker.gateway import Gateway, GatewaySettings
@@ -38,4 +36,4 @@ async def serve(settings: ProcessSettings, stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    run_process(serve, uvloop.run)
+    run_process(serve)

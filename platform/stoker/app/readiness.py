@@ -83,7 +83,7 @@ async def port_answers(url: str, keys: Sequence[str], limit_s: float = PORT_S) -
         StartFailed: it did not within ``limit_s``; the message carries its last answer.
     """
     last = "no answer"
-    headers = {"Authorization": f"Bearer {key}" for key in keys[:1]}
+    headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
     client = httpx.AsyncClient(trust_env=False, headers=headers)
     try:
         async with asyncio.timeout(limit_s), client:

@@ -1,0 +1,174 @@
+"""The command line without a platform: help, usage, finding, and how light it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from stoker.cli.doctor import examine
+from stoker.cli.failure import Failure
+from stoker.cli.function_verbs import log_line
+from stoker.cli.main import app
+
+VERBS = ["up", "down", "status", "deploy", "ls", "ps", "top", "invoke", "logs", "rm", "wake"]
+VERBS += ["sleep", "doctor"]
+HEAVY = (
+    "httpx",
+    "stoker.nouns.function",
+    "starlette",
+    "uvicorn",
+    "redis",
+    "torch",
+    "mlrun",
+    "psutil",
+)
+
+
+def clean() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("STOKER_")}
+
+
+def run(*words: str, **env: str) -> Any:
+    command = [sys.executable, "-m", "stoker.cli.main", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean() | env)
+
+
+def test_every_verb_has_help_and_takes_a_home() -> None:
+    for verb in VERBS:
+        result = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+        assert result.exit_code == 0
+        assert "--home" in result.stdout, verb
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ls"], ["invoke", "x"], ["logs", "x"], ["rm", "x"]])
+def test_help_and_client_verbs_import_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    """Each of these costs a tenth of a second and more; together they must answer in 0.4 s."""
+    script = (
+        "import sys, json, atexit\n"
+        f"heavy = {HEAVY!r}\n"
+        "atexit.register(lambda: print('LOADED', [m for m in heavy if m in sys.modules]))\n"
+        f"sys.argv = ['stoker', *{words!r}]\n"
+        "from stoker.cli.main import main\n"
+        "main()\n"
+    )
+    env = clean() | {"STOKER_URL": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=env
+    )
+    assert "LOADED []" in done.stdout
+
+
+def test_no_platform_in_the_home_is_said_with_what_to_do(tmp_path: Path) -> None:
+    done = run("ls", "--home", str(tmp_path))
+    assert done.returncode == 1
+    assert f"no platform runs in the home {tmp_path}" in done.stderr
+    assert "stoker up" in done.stderr
+    done = run("status", "--home", str(tmp_path))
+    assert (done.returncode, "not running" in done.stdout) == (1, True)
+
+
+def test_an_unreachable_platform_is_said(unused_tcp_port: int) -> None:
+    done = run("ls", STOKER_URL=f"http://127.0.0.1:{unused_tcp_port}")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_stoker_url_is_said() -> None:
+    done = run("ls", STOKER_URL="localhost:8070")
+    assert done.returncode == 1
+    assert "must be like" in done.stderr
+
+
+def test_a_home_with_broken_endpoints_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "endpoints.json").write_text("{")
+    done = run("ps", "--home", str(tmp_path))
+    assert done.returncode == 1
+    assert "endpoints.json cannot be read" in done.stderr
+
+
+def test_a_home_too_long_for_sockets_is_said(tmp_path: Path) -> None:
+    done = run("ls", "--home", str(tmp_path / ("x" * 120)))
+    assert done.returncode == 1
+    assert "at most" in done.stderr
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    for words in (["nothing"], ["invoke"], ["ls", "--nope"], ["up", "--port", "x"]):
+        assert CliRunner().invoke(app, words).exit_code == 2, words
+    done = run("up", "--detach", "--port", "70000", "--home", "/tmp/never-made")
+    assert done.returncode == 2
+    done = run("up", "--detach", "--port", "9", "--gateway-port", "9", "--home", "/tmp/never-made")
+    assert done.returncode == 2
+    assert "must differ" in done.stderr
+    assert not Path("/tmp/never-made").exists()
+
+
+def test_a_platform_is_found_by_its_home_before_stoker_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stoker.cli.client import Platform
+
+    (tmp_path / "run").mkdir()
+    told = {"control_url": "http://127.0.0.1:1", "gateway_url": "http://127.0.0.1:2"}
+    (tmp_path / "run" / "endpoints.json").write_text(json.dumps(told))
+    monkeypatch.setenv("STOKER_URL", "http://127.0.0.1:3")
+    assert Platform.find(str(tmp_path)).control_url == "http://127.0.0.1:1"
+    assert Platform.find(None).control_url == "http://127.0.0.1:3"
+    monkeypatch.delenv("STOKER_URL")
+    monkeypatch.setenv("STOKER_HOME", str(tmp_path))
+    assert Platform.find(None).gateway_url == "http://127.0.0.1:2"
+    monkeypatch.setenv("STOKER_HOME", str(tmp_path / "none"))
+    with pytest.raises(Failure):
+        Platform.find(None)
+
+
+def test_the_doctor_looks_at_everything_and_advises(tmp_path: Path) -> None:
+    findings = {finding.check: finding for finding in examine(str(tmp_path / "home"))}
+    assert set(findings) == {
+        *("python", "packages", "redis", "home", "disk", "memory", "devices", "ports"),
+        *("platform", "zygotes"),
+    }
+    assert findings["redis"].level == "ok"
+    (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "open").chmod(0o755)
+    findings = {finding.check: finding for finding in examine(str(tmp_path / "open"))}
+    assert findings["home"].level == "warn"
+    assert "chmod 700" in findings["home"].advice
+
+
+def test_the_doctor_fails_on_a_platform_that_does_not_answer(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    (tmp_path / "run").mkdir()
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    told = {"control_url": url, "gateway_url": url}
+    (tmp_path / "run" / "endpoints.json").write_text(json.dumps(told))
+    done = run("doctor", "--home", str(tmp_path), "--json")
+    assert done.returncode == 1
+    levels = {check["check"]: check["level"] for check in json.loads(done.stdout)}
+    assert levels["platform"] == "fail"
+
+
+def test_a_log_line_is_made_readable_and_a_raw_one_left_alone() -> None:
+    entry = {
+        "time": 0,
+        "level": "error",
+        "message": "no [bold]markup[/] here",
+        "replica": "r",
+        "worker": 1,
+        "request_id": "q",
+        "with": {"a": 1},
+    }
+    text = str(log_line(json.dumps(entry)))
+    assert "error r.1 no [bold]markup[/] here  request=q  a=1" in text
+    for raw in ("plain", "[1, 2]", "{broken", '{"no": "message"}', '{"message": 5, "with": []}'):
+        assert log_line(raw)
