@@ -1,0 +1,161 @@
+"""Preparing a small real model, in torch's numbers: once, verified, and refused where it must be."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import numpy as np
+import torch
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from stoker.models import onnx_build, prepare as preparing
+from stoker.models.load import load
+from stoker.models.manifest import Manifest
+from stoker.models.prepare import prepare
+from stoker.nouns.errors import UnusableModel
+from stoker.nouns.home import Home
+from stoker.nouns.settings import ModelSettings
+
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
+WORDS = ["[UNK]", "[PAD]", "the", "ball", "vote", "and", "."]
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    transformers.BertModel(config).eval().save_pretrained(folder)
+    tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    wrapped = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]"
+    )
+    wrapped.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def source(original, tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for file in original.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home.at(tmp_path / "h")
+
+
+def declare(folder, quantization="none"):
+    env = {"STOKER_MODEL": str(folder), "STOKER_QUANTIZATION": quantization}
+    return ModelSettings.read(env)
+
+
+def quiet(_line):
+    return None
+
+
+def test_a_model_is_prepared_once_and_found_the_next_time(source, home):
+    first = prepare(declare(source, "bf16"), home, quiet)
+    again = prepare(declare(source, "bf16"), home, quiet)
+    assert (first.built, again.built) == (True, False)
+    assert again.folder == first.folder == home.models / first.manifest.key
+
+
+def test_the_manifest_says_what_was_done(source, home):
+    made = prepare(declare(source, "bf16"), home, quiet).manifest
+    assert "encoder.layer.0.attention.self.query" in made.replaced
+    assert made.bytes_after < 0.7 * made.bytes_before
+    assert made.dimension == 32
+    assert made.max_tokens == 64
+    assert made.fidelity is not None
+    assert made.fidelity.mean >= 0.99
+    assert made.libraries["torch"] == torch.__version__
+
+
+def test_each_quantization_is_a_checkpoint_of_its_own(source, home):
+    folders = {prepare(declare(source, q), home, quiet).folder for q in ("none", "bf16")}
+    assert len(folders) == 2
+
+
+def test_loading_gives_vectors_of_length_one_without_reading_the_source(source, home, monkeypatch):
+    prepare(declare(source), home, quiet)
+    monkeypatch.setattr("stoker.models.source.Source.digest", lambda _self: pytest.fail("read"))
+    monkeypatch.setattr(preparing, "prepare", lambda *_: pytest.fail("prepared again"))
+    vectors = load(declare(source), home).encode(["the ball", "the vote and the ball .", "the"])
+    assert vectors.shape == (3, 32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_a_text_s_vector_does_not_depend_on_its_neighbours(source, home):
+    model = load(declare(source, "fp32"), home)
+    texts = ["the ball", "the vote and the ball and the vote .", "vote"]
+    alone = np.concatenate([model.encode([text]) for text in texts])
+    np.testing.assert_allclose(model.encode(texts), alone, atol=1e-5)
+
+
+def test_weights_that_changed_are_prepared_again(source, home):
+    first = load(declare(source), home).folder
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-6}))
+    assert load(declare(source), home).folder != first
+
+
+def test_truncated_weights_are_refused_and_leave_nothing(source, home):
+    weights = source / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UnusableModel, match="cannot be loaded"):
+        prepare(declare(source), home, quiet)
+    assert not list(home.models.glob("*/manifest.json"))
+    assert not list(home.models.glob("*.tmp"))
+
+
+def test_an_unknown_architecture_is_refused_by_name(source, home):
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"model_type": "squid"}))
+    with pytest.raises(UnusableModel, match="squid"):
+        prepare(declare(source), home, quiet)
+
+
+def test_a_recipe_that_replaces_no_module_is_an_error(source, home, monkeypatch):
+    """A recipe that silently quantizes no layer (NVIDIA Model-Optimizer PR#1596)."""
+    monkeypatch.setattr(onnx_build, "export", lambda *_: None)
+    monkeypatch.setattr(onnx_build, "quantize", lambda *_: ([], ["encoder.dense"]))
+    with pytest.raises(UnusableModel, match="replaced no module"):
+        prepare(declare(source, "int8"), home, quiet)
+
+
+def test_a_damaged_checkpoint_says_which_folder(source, home):
+    folder = prepare(declare(source), home, quiet).folder
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(UnusableModel, match=r"tokenizer\.json cannot be read"):
+        load(declare(source), home)
+
+
+def test_an_unsupported_module_of_a_sentence_encoder_is_named(source, home):
+    modules = [{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]
+    (source / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(UnusableModel, match="'Dense' is not supported"):
+        prepare(declare(source), home, quiet)
+
+
+def test_a_manifest_survives_its_file(source, home):
+    made = prepare(declare(source), home, quiet)
+    assert Manifest.of(Path(made.folder)) == made.manifest
