@@ -20,6 +20,8 @@ from bench.table import table
 
 OWN = ("echo", "wake", "batching", "memory")
 PEERS = "peers"
+WIDTH = 120
+"""Columns of the table in a file or a pipe."""
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -54,7 +56,7 @@ def measure(name: str, context: Context, console: Console) -> Result:
 def main(argv: Sequence[str]) -> int:
     """0 when everything chosen could be measured, whatever the figures; 1 when something not."""
     options = arguments(argv)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     cores = machine.share(os.sched_getaffinity(0))
     generator = Generator.found(cores.loading)
     if generator.wrk is None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import statistics
 
+import psutil
+
 from bench.bare_server import bare_echo
 from bench.context import Context
+from bench.cpu_time import Spent
 from bench.job import BODY, Endpoint
 from bench.latency import Line
 from bench.result import CannotRun, Figure, Result, at_least, at_most
 from bench.samples import interleaved, percentile, ratio
-from bench.stoker_home import FUNCTIONS, platform
+from bench.stoker_home import FUNCTIONS, Platform, platform
 
 CONNECTIONS = 32
 BLOCK = 250
@@ -26,7 +29,9 @@ def run(context: Context) -> Result:
             raise CannotRun(f"{ours.url} does not echo: {ours.post()!r}")
         throughput = _throughput(context, ours, bare)
         latency = _latency(context, ours, bare)
-    return Result("echo", [_rate(throughput), *_added(latency)], details={**throughput, **latency})
+        cost = _cost(context, stoker, ours)
+    figures = [_rate(throughput), *_added(latency), *_costs(cost)]
+    return Result("echo", figures, details={**throughput, **latency, "cpu_us": cost})
 
 
 def _throughput(context: Context, ours: Endpoint, bare: Endpoint) -> dict[str, list[float]]:
@@ -85,3 +90,22 @@ def _added(times: dict[str, list[float]]) -> list[Figure]:
         )
 
     return [figure(50), figure(99)]
+
+
+def _cost(context: Context, stoker: Platform, ours: Endpoint) -> dict[str, float]:
+    """CPU microseconds per request at 32 connections: it holds on a busy machine too."""
+    groups: dict[str, list[psutil.Process]] = {
+        "gateway": [stoker.process("gateway-0")],
+        "workers": stoker.workers("bench-echo"),
+        "controller": [stoker.process("controller")],
+        "redis": [stoker.process("redis")],
+    }
+    spent = Spent(groups)
+    body = context.body_file(BODY, "echo")
+    load = context.generator.run(ours, body, connections=CONNECTIONS, seconds=context.seconds)
+    return spent.per_request(load.requests)
+
+
+def _costs(cost: dict[str, float]) -> list[Figure]:
+    shown = ("gateway", "workers")
+    return [Figure(f"echo, 32 connections: CPU in the {n}", cost[n], "µs/req") for n in shown]

@@ -1,8 +1,15 @@
-"""How many copies of a model's weights the workers of one function hold."""
+"""How many copies of a model's weights the workers of one function hold, in proportional set size.
+
+PSS shares each page among the processes that map it: four workers with one copy of the weights
+count it once. Two figures: the pages of the checkpoint itself, and all that the model adds to the
+same workers without one (weights, tokenizer, session, pages copied since the fork), so that a
+loader which copied its weights out of the mapping would show.
+"""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +21,62 @@ from bench.result import CannotRun, Figure, Result, at_most
 from bench.stoker_home import FUNCTIONS, Platform, platform
 
 EMBEDDER = ROOT / "functions" / "text-embedder"
+HOLLOW = FUNCTIONS / "hollow"
 MANY = 4
 MIB = 1024 * 1024
 
 
+@dataclass(frozen=True)
+class Pss:
+    """MiB of one function's workers: all of it, and the checkpoint's pages alone."""
+
+    total: float
+    weights: float
+
+
 def run(context: Context) -> Result:
-    """PSS of one and of four workers, with the model and without; the rest is the model's."""
-    pss: dict[str, float] = {}
+    """One and four workers, with the model and without."""
+    found: dict[str, Pss] = {}
     with platform(context) as stoker:
-        for folder, label in ((FUNCTIONS / "hollow", "without"), (EMBEDDER, "with")):
+        for folder in (HOLLOW, EMBEDDER):
             for count in (1, MANY):
-                pss[f"{label}_{count}"] = _measured(stoker, folder, count)
-                context.say(f"{count} × {label} the model: {pss[f'{label}_{count}']:.0f} MiB PSS")
-    one, many = (pss[f"with_{n}"] - pss[f"without_{n}"] for n in (1, MANY))
-    if one <= 0:
-        raise CannotRun(f"the model's share of one worker came out as {one:.1f} MiB: {pss}")
-    figure = Figure(
-        f"memory of the model in {MANY} workers, beside one",
-        many,
-        "MiB",
-        reference=one,
-        ratio=many / one,
-        target=at_most(1.25),
+                pss = _measured(stoker, folder, count)
+                context.say(f"{count} × {folder.name}: {pss.total:.0f} MiB, "
+                            f"of which {pss.weights:.1f} MiB are weights")  # fmt: skip
+                found[f"{folder.name}_{count}"] = pss
+    details = {name: asdict(pss) for name, pss in found.items()}
+    return Result("memory", _figures(found), details=details)
+
+
+def _figures(found: dict[str, Pss]) -> list[Figure]:
+    one, many = found[f"{EMBEDDER.name}_1"], found[f"{EMBEDDER.name}_{MANY}"]
+    if one.weights <= 0:
+        raise CannotRun("no worker maps a file of the checkpoint: its weights are private copies")
+    added, all_added = (
+        pss.total - found[f"{HOLLOW.name}_{count}"].total for count, pss in ((1, one), (MANY, many))
     )
-    return Result("memory", [figure, *_workers(pss)], details=pss)
+    return [
+        Figure(
+            f"weights in {MANY} workers, beside one worker's",
+            many.weights,
+            "MiB",
+            reference=one.weights,
+            ratio=many.weights / one.weights,
+            target=at_most(1.25),
+        ),
+        Figure(
+            f"all that the model adds to {MANY} workers, beside one",
+            all_added,
+            "MiB",
+            reference=added,
+            ratio=all_added / added,
+        ),
+        Figure(f"{MANY} workers with the model, libraries included", many.total, "MiB"),
+    ]
 
 
-def _workers(pss: dict[str, float]) -> list[Figure]:
-    whole = pss[f"with_{MANY}"]
-    return [Figure(f"memory of {MANY} workers, interpreter and libraries included", whole, "MiB")]
-
-
-def _measured(stoker: Platform, folder: Path, count: int) -> float:
-    """MiB of proportional set size of ``count`` workers, each of which has answered."""
+def _measured(stoker: Platform, folder: Path, count: int) -> Pss:
+    """PSS of ``count`` workers, each of which has answered."""
     with tempfile.TemporaryDirectory(prefix="stoker-bench-fn-") as scratch:
         name = _copy(folder, Path(scratch), count)
         stoker.deploy(Path(scratch))
@@ -54,10 +84,16 @@ def _measured(stoker: Platform, folder: Path, count: int) -> float:
     workers = stoker.workers(name)
     if len(workers) != count:
         raise CannotRun(f"{name} has {len(workers)} worker processes instead of {count}")
-    total = sum(process.memory_full_info().pss for process in workers)
+    pss = _pss(workers, str((stoker.home / "models").resolve()))
     stoker.remove(name)
     psutil.wait_procs(workers, timeout=30)
-    return total / MIB
+    return pss
+
+
+def _pss(workers: list[psutil.Process], checkpoints: str) -> Pss:
+    maps = [one for process in workers for one in process.memory_maps(grouped=True)]
+    weights = sum(one.pss for one in maps if one.path.startswith(checkpoints))
+    return Pss(sum(one.pss for one in maps) / MIB, weights / MIB)
 
 
 def _copy(folder: Path, target: Path, count: int) -> str:

@@ -87,6 +87,18 @@ class Platform:
         ]
         return [psutil.Process(pid) for pid in pids if pid and psutil.pid_exists(pid)]
 
+    def process(self, name: str) -> psutil.Process:
+        """One of the platform's own processes, by the supervisor's name for it.
+
+        Raises:
+            CannotRun: there is no such process.
+        """
+        records = json.loads((self.home / "run" / "processes.json").read_text())
+        for record in records:
+            if record["name"] == name:
+                return psutil.Process(record["pid"])
+        raise CannotRun(f"the platform has no process {name}")
+
     def exercise(self, name: str) -> None:
         """Enough requests at once that every worker answers some.
 

@@ -131,8 +131,8 @@ def test_the_wait_between_deaths_is_bounded() -> None:
     assert delay_s([float(n) / 10 for n in range(100)], now=10.0) == 10.0
 
 
-def _sleeper(*command: str) -> tuple[subprocess.Popen[bytes], ProcessRecord]:
-    process = subprocess.Popen(command or ("sleep", "60"))
+def _sleeper() -> tuple[subprocess.Popen[bytes], ProcessRecord]:
+    process = subprocess.Popen(("sleep", "60"))
     return process, ProcessRecord(name="x", pid=process.pid, started=started_at(process.pid) or 0)
 
 
@@ -147,9 +147,15 @@ async def test_the_end_of_a_process_is_an_event() -> None:
 
 
 async def test_a_process_that_ignores_the_request_is_killed() -> None:
-    process, record = _sleeper("sh", "-c", "trap '' TERM; echo; while :; do sleep 60; done")
-    assert not await end(record, patience_s=0.2)
-    assert process.wait() == -signal.SIGKILL
+    script = "trap '' TERM; echo deaf; while :; do read line; done"
+    with subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"deaf\n"
+        record = ProcessRecord(name="x", pid=process.pid, started=started_at(process.pid) or 0)
+        assert not await end(record, patience_s=0.1)
+        assert process.wait() == -signal.SIGKILL
 
 
 async def test_another_process_with_the_same_pid_is_left_alone() -> None:

@@ -140,6 +140,7 @@ def _controller_settings(settings: ProcessSettings) -> ControllerSettings:
         devices=settings.devices,
         control_url=settings.control_url,
         gateway_url=settings.gateway_url,
+        gateway_key=next(iter(settings.data_keys), None),
         zygotes=frozenset(settings.zygotes),
     )
 

@@ -1,4 +1,4 @@
-"""Preparing a small real model, in torch's numbers: once, verified, and refused where it must be."""
+"""Preparing a small real model: once, verified, and refused where it must be."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from stoker.models import onnx_build, prepare as preparing
+from stoker.models import onnx_build
+from stoker.models import prepare as preparing
 from stoker.models.load import load
 from stoker.models.manifest import Manifest
 from stoker.models.prepare import prepare

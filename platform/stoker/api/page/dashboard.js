@@ -141,7 +141,7 @@ function tiles(functions) {
   const shown = [
     ["Functions", functions.length],
     ["Warm replicas", sum((f) => f.replicas.ready)],
-    ["Requests per second", rate(sum((f) => f.ratePerS))],
+    ["Requests / s", rate(sum((f) => f.ratePerS))],
     ["In flight", sum((f) => f.inFlight)],
     ["Waiting", sum((f) => f.waiting)],
     ["Cold starts", sum((f) => f.coldStarts)],
