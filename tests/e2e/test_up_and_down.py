@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Platform, eventually
 
+from live_platform import Platform, eventually
 from stoker.app import up
 from stoker.nouns.errors import BadRequest, Conflict, StoreUnavailable
 

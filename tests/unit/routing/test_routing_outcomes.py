@@ -341,3 +341,18 @@ async def test_demand_names_the_busy_replicas_and_counts_answers(floor: Floor) -
     busy.respond(1)
     demand = floor.router.demand()["echo"]
     assert (demand.by_replica, demand.answered) == ({}, 1)
+
+
+async def test_a_secret_that_an_exception_quotes_does_not_reach_the_caller(floor: Floor) -> None:
+    floor.put(
+        function(
+            state=FunctionState.UNHEALTHY,
+            message="ValueError: bad password hunter2-hunter2",
+            serving=False,
+            candidate=True,
+            env={"DB_PASSWORD": "hunter2-hunter2"},
+        )
+    )
+    _, asker = floor.ask()
+    assert "bad password" in asker.error.message
+    assert "hunter2" not in asker.error.message

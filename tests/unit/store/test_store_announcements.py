@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from conftest import RealRedis
 
+from real_redis import RealRedis
 from stoker.nouns.errors import StoreUnavailable
 from stoker.nouns.event import StoreEvent, Topic
 from stoker.nouns.record import FunctionRecord, ReplicaRecord

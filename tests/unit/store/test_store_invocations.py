@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import RealRedis
 
+from real_redis import RealRedis
 from stoker.nouns.errors import QueueFull, StoreUnavailable
 from stoker.nouns.invocation import InvocationState
 from stoker.store import Store, keys

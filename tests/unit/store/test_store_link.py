@@ -4,8 +4,8 @@ import asyncio
 import time
 
 import pytest
-from conftest import RealRedis
 
+from real_redis import RealRedis
 from stoker.nouns.errors import StoreUnavailable
 from stoker.nouns.record import FunctionRecord
 from stoker.store import Store

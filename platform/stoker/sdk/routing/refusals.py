@@ -12,6 +12,7 @@ from stoker.nouns.errors import (
     WorkerLost,
 )
 from stoker.nouns.record import FunctionRecord
+from stoker.nouns.secrecy import mask_text, secret_values
 
 if TYPE_CHECKING:
     from stoker.sdk.routing.lane import Lane
@@ -42,7 +43,14 @@ def no_capacity(lane: Lane) -> NoCapacity:
 
 def unhealthy(record: FunctionRecord) -> FunctionUnhealthy:
     """The function cannot start."""
-    reason = record.message or "no reason was recorded"
+    # The reason may quote an exception, and an exception may quote a secret of the environment.
+    secrets = [
+        value
+        for revision in (record.candidate, record.serving)
+        if revision is not None
+        for value in secret_values(revision.document).values()
+    ]
+    reason = mask_text(record.message, secrets) or "no reason was recorded"
     return FunctionUnhealthy(f"{record.name} cannot start: {reason}", state=record.state.value)
 
 
