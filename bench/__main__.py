@@ -61,7 +61,9 @@ def main(argv: Sequence[str]) -> int:
     generator = Generator.found(cores.loading)
     if generator.wrk is None:
         console.print(f"[yellow]{ADVICE}[/]")
-    context = Context(options.quick, cores, generator, lambda text: console.print(f"  {text}"))
+    context = Context(
+        options.quick, cores, generator, lambda text: console.print(f"  {text}", markup=False)
+    )
     facts = {**machine.facts(), "generator": generator.name, "quick": options.quick}
     results = [measure(name, context, console) for name in chosen(options)]
     archive.keep(results, OUT, facts, datetime.datetime.now(tz=datetime.UTC))
