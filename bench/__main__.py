@@ -65,6 +65,9 @@ def main(argv: Sequence[str]) -> int:
         options.quick, cores, generator, lambda text: console.print(f"  {text}", markup=False)
     )
     facts = {**machine.facts(), "generator": generator.name, "quick": options.quick}
+    notice = machine.busy(os.getloadavg()[0], len(os.sched_getaffinity(0)))
+    if notice:
+        console.print(f"[yellow]{notice}[/]")
     results = [measure(name, context, console) for name in chosen(options)]
     archive.keep(results, OUT, facts, datetime.datetime.now(tz=datetime.UTC))
     console.print(table(results))

@@ -44,6 +44,20 @@ def facts() -> dict[str, Any]:
     }
 
 
+def busy(load_average: float, cores: int) -> str:
+    """What to say when others use the machine; empty when they do not.
+
+    >>> busy(0.2, 2), busy(1.9, 2)
+    ('', 'this machine is busy (load 1.9 on 2 cores): the figures will be worse than it can do')
+    """
+    if load_average < cores / 4:
+        return ""
+    return (
+        f"this machine is busy (load {load_average:.1f} on {cores} cores): "
+        "the figures will be worse than it can do"
+    )
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

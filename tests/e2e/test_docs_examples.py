@@ -1,4 +1,4 @@
-"""What the documentation shows, done: its functions deployed, its commands sent, its tables read."""
+"""What the pages show, done: functions deployed, commands sent, tables compared."""
 
 from __future__ import annotations
 
@@ -113,9 +113,7 @@ def test_every_example_is_a_function_that_is_accepted(example: Example) -> None:
     ModelSettings.read(config.env)
     tree = ast.parse(example.code)
     defined = {
-        node.name
-        for node in tree.body
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
     module, _, function = config.spec.handler.partition(":")
     assert module == "main"
@@ -147,7 +145,10 @@ def test_every_dashboard_route_stands_in_the_table() -> None:
         for method in (route.methods or set()) - {"HEAD", "OPTIONS"}
         if "function_invocations" not in route.path
     }
-    invocations = {("ANY", "/api/function_invocations"), ("ANY", "/api/function_invocations/<rest>")}
+    invocations = {
+        ("ANY", "/api/function_invocations"),
+        ("ANY", "/api/function_invocations/<rest>"),
+    }
     assert {pair for pair in documented if pair[1].startswith("/api/")} == served | invocations
 
 
@@ -232,7 +233,7 @@ def assert_as_shown(answer: httpx.Response, shown: str) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(120)
-def test_the_batch_cron_and_log_examples_do_what_their_pages_say(documented: Any) -> None:
+def test_the_batch_cron_log_and_async_examples_do_what_their_page_says(documented: Any) -> None:
     mixed = [documented.call("lengths", body) for body in (b"abc", b"")]
     assert mixed[0].json()["length"] == 3
     assert mixed[1].status_code == 500
@@ -242,6 +243,10 @@ def test_the_batch_cron_and_log_examples_do_what_their_pages_say(documented: Any
     by_hand = documented.client.get(f"{documented.endpoints.gateway_url}/sweeper").json()
     assert by_hand == {"by_cron": False}
     assert documented.call("waiter").json() == {"waited": 0.2}
+    late = documented.client.get(
+        f"{documented.endpoints.gateway_url}/waiter?seconds=5", headers={"X-Request-Timeout": "0.1"}
+    )
+    assert (late.status_code, late.json()["error"]["code"]) == (408, "deadline_exceeded")
 
 
 @pytest.mark.e2e

@@ -10,7 +10,7 @@ from bench.__main__ import arguments, chosen
 from bench.archive import keep
 from bench.latency import complete
 from bench.load import Generator, parse
-from bench.machine import share
+from bench.machine import busy, share
 from bench.peer_specs import PEERS
 from bench.plot import bars
 from bench.result import CannotRun, Figure, Result, at_least
@@ -45,6 +45,11 @@ def test_serving_and_loading_share_cores_only_where_they_must(available, serving
     cores = share(set(available))
 
     assert (cores.serving, cores.loading) == (serving, loading)
+
+
+def test_figures_from_a_busy_machine_come_with_a_notice():
+    assert busy(0.1, 2) == ""
+    assert "busy (load 3.5 on 2 cores)" in busy(3.5, 2)
 
 
 @pytest.mark.parametrize(
