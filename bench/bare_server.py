@@ -15,12 +15,12 @@ SCRIPT = Path(__file__).parent / "bare_echo.py"
 
 
 @contextmanager
-def bare_echo(context: Context) -> Iterator[Endpoint]:
-    """Runs it on the serving cores."""
-    port = free_port()
+def bare_echo(context: Context, *, minimal: bool = False) -> Iterator[Endpoint]:
+    """Runs it on the serving cores; ``minimal`` is the one that reads neither url nor headers."""
+    port, words = free_port(), ["minimal"] if minimal else []
     with Child(
-        [sys.executable, str(SCRIPT), str(port)],
-        log=context.logs / "bare_echo.log",
+        [sys.executable, str(SCRIPT), str(port), *words],
+        log=context.logs / f"{'_'.join(['bare', *words])}_echo.log",
         cores=context.cores.serving,
     ) as child:
         endpoint = Endpoint(f"http://127.0.0.1:{port}/")

@@ -458,6 +458,41 @@ async def test_a_generator_that_raises_ends_as_what_it_is(start: Start) -> None:
     assert (early.status, early.kinds) == (500, [Kind.RESPONSE])
 
 
+async def test_an_exception_that_cannot_even_be_shown_is_a_500_and_the_worker_goes_on(
+    start: Start,
+) -> None:
+    worker = await start(
+        """
+from nuclio_sdk.exceptions import ExceptionWithResponse
+class Broken(Exception):
+    def __str__(self):
+        raise ValueError("no text either")
+def handler(context, event):
+    if event.body == b"status":
+        raise ExceptionWithResponse("body", "text/plain", "no number")
+    if event.body == b"text":
+        raise Broken()
+    return "fine"
+"""
+    )
+    for body in (b"status", b"text"):
+        reply = await worker.client.call(body)
+        assert (reply.status, reply.meta["code"]) == (500, "handler_failed")
+    assert (await worker.client.call()).body == b"fine"
+
+
+async def test_the_logs_in_a_reply_quote_no_secret(start: Start) -> None:
+    worker = await start(
+        "import os\ndef handler(context, event):\n"
+        "    context.logger.info('token is ' + os.environ['API_TOKEN'])\n",
+        env={"API_TOKEN": "s3cret-s3cret"},
+    )
+    reply = await worker.client.call(headers={"x-nuclio-log-level": "info"})
+    logs = reply.meta["headers"]["x-nuclio-logs"]
+    assert "token is" in logs
+    assert "s3cret" not in logs
+
+
 BATCH = """
 import time
 def handler(context, events):

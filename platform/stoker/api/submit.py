@@ -198,12 +198,10 @@ def _candidate(
 
 def _checked(document: dict[str, Any]) -> FunctionConfig:
     config = FunctionConfig.parse(document)
-    fields = [
-        field for field in (_bad_source(config), _bad_queue(config), _bad_limit(config)) if field
-    ]
-    if fields:
-        text = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
-        raise InvalidFunction(f"invalid function: {text}", fields=fields)
+    field = _bad_source(config)
+    if field is not None:
+        message = f"invalid function: {field['field']}: {field['message']}"
+        raise InvalidFunction(message, fields=[field])
     return config
 
 
@@ -213,20 +211,3 @@ def _bad_source(config: FunctionConfig) -> dict[str, str] | None:
     except (binascii.Error, ValueError):
         return {"field": "spec.build.functionSourceCode", "message": "must be base64"}
     return None
-
-
-def _bad_queue(config: FunctionConfig) -> dict[str, str] | None:
-    was = config.env.get("STOKER_QUEUE_LIMIT", "1")
-    if was.isdigit() and int(was) > 0:
-        return None
-    message = f"must be a whole number of 1 or more, was {was!r}"
-    return {"field": "spec.env[STOKER_QUEUE_LIMIT]", "message": message}
-
-
-def _bad_limit(config: FunctionConfig) -> dict[str, str] | None:
-    was = str(config.http_trigger.attributes.get("maxRequestBodySize") or "1")
-    if was.isdigit():
-        return None
-    name = config.http_trigger_name
-    message = f"must be a whole number of bytes, was {was!r}"
-    return {"field": f"spec.triggers.{name}.attributes.maxRequestBodySize", "message": message}

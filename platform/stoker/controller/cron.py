@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from croniter import croniter
 
-from stoker.nouns.function import FunctionConfig, Trigger
+from stoker.nouns.function import FunctionConfig
+from stoker.nouns.parts import Trigger
 from stoker.nouns.quantity import parse_duration
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.nouns.errors import BadRequest
-from stoker.nouns.function import Build
+from stoker.nouns.parts import Build
 
 _WITH_VALUE = frozenset(
     {"-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--trusted-host"}

@@ -7,6 +7,8 @@ a tick and not a function.
 
 from __future__ import annotations
 
+import logging
+
 from stoker.controller.crashes import Crashes
 from stoker.controller.happenings import (
     BuildFailed,
@@ -31,7 +33,9 @@ from stoker.controller.status import Status
 from stoker.controller.view import Live, Replica, Slot
 from stoker.controller.workers import Workers
 from stoker.controller.world import World
-from stoker.nouns.record import FunctionRecord, Phase
+from stoker.nouns.record import FunctionRecord, FunctionState, Phase
+
+log = logging.getLogger(__name__)
 
 
 class Reconciler:
@@ -192,6 +196,23 @@ class Reconciler:
     def _advance(self, live: Live) -> None:
         if self._stopping:
             return
+        try:
+            self._bring_forward(live)
+        except Exception as exc:
+            # One function that cannot be handled must not take the others down with it.
+            self._condemn(live, exc)
+
+    def _condemn(self, live: Live, exc: Exception) -> None:
+        """States the function's error, once for each message, so that it is no busy loop."""
+        message = f"the controller cannot handle this function: {type(exc).__name__}: {exc}"
+        if live.condemned == message:
+            return
+        live.condemned = message
+        log.error("function %s: %s", live.name, message, exc_info=exc)
+        condemned = self.world.logged(message, "error", state=FunctionState.ERROR, message=message)
+        self.world.change(live.name, condemned)
+
+    def _bring_forward(self, live: Live) -> None:
         if live.deleted:
             self._delete(live)
             return

@@ -48,7 +48,6 @@ class Rollouts:
             f"building revision {candidate.number}",
             state=FunctionState.BUILDING,
             message="",
-            logs=(),
         )
         self._change(live, candidate.number, building)
         for line in advice(candidate.config, bool(self._world.ledger.capacity)):

@@ -157,6 +157,7 @@ class Live:
             last crash.
         settled: number of the candidate whose deployment ended last, well or not; what the store
             shows of it may be older.
+        condemned: the message of the last exception that this function caused in the controller.
         prune_due: code of former revisions lies about, to go with their last worker.
     """
 
@@ -164,6 +165,7 @@ class Live:
     deleted: bool = False
     requested: tuple[FunctionState, str] | None = None
     demand: dict[str, Demand] = field(default_factory=dict)
+    condemned: str = ""
     scale: ScaleMemory = field(default_factory=ScaleMemory)
     asked_at: float | None = None
     active_at: float = 0.0

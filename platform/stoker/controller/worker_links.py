@@ -31,13 +31,22 @@ class _Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.write(_HELLO)
 
+    def write(self, data: bytes) -> None:
+        """Writes a frame, if there is a connection yet."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        """Drops the connection, if there is one."""
+        if self.transport is not None:
+            self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         try:
             frames = self._frames.feed(data)
             states = [json.loads(payload) for kind, _, payload in frames if kind == _STATE]
         except (ProtocolError, ValueError):
-            if self.transport is not None:
-                self.transport.abort()
+            self.abort()
             return
         for state in states:
             self._told(state)
@@ -51,7 +60,7 @@ class WorkerLinks:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._connections: dict[Key, _Connection | None] = {}
+        self._connections: dict[Key, _Connection] = {}
         self._draining: set[Key] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -59,59 +68,52 @@ class WorkerLinks:
         """Connects; its phases and its end are reported, a failure to connect as its end."""
         key = (replica, index)
         self.forget(replica, index)
-        self._connections[key] = None
-        task = asyncio.get_running_loop().create_task(self._connect(key, socket))
+        connection = _Connection(
+            lambda state: self._told(key, connection, state), lambda: self._ended(key, connection)
+        )
+        # Before it connects: the first frames may come before the connecting task runs again.
+        self._connections[key] = connection
+        task = asyncio.get_running_loop().create_task(self._connect(key, connection, socket))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, key: Key, socket: str) -> None:
-        connection: _Connection | None = None
-
-        def told(state: State) -> None:
-            if self._connections.get(key) is connection:
-                self._report(
-                    WorkerStated(
-                        *key, str(state["phase"]), int(state["pid"]), str(state.get("error", ""))
-                    )
-                )
-
-        def ended() -> None:
-            if self._connections.get(key) is connection:
-                self._connections.pop(key, None)
-                self._report(WorkerGone(*key))
-
-        connection = _Connection(told, ended)
-        made = connection
+    async def _connect(self, key: Key, connection: _Connection, socket: str) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().create_unix_connection(lambda: made, socket)
+            await loop.create_unix_connection(lambda: connection, socket)
         except OSError:
-            if key in self._connections:
-                self._connections.pop(key)
-                self._report(WorkerGone(*key))
+            self._ended(key, connection)
             return
-        if key not in self._connections:
-            if connection.transport is not None:
-                connection.transport.abort()
-            return
-        self._connections[key] = connection
-        if key in self._draining and connection.transport is not None:
-            connection.transport.write(_DRAIN)
+        if self._connections.get(key) is not connection:
+            connection.abort()
+        elif key in self._draining:
+            connection.write(_DRAIN)
+
+    def _told(self, key: Key, connection: _Connection, state: State) -> None:
+        if self._connections.get(key) is connection:
+            error = str(state.get("error", ""))
+            self._report(WorkerStated(*key, str(state["phase"]), int(state["pid"]), error))
+
+    def _ended(self, key: Key, connection: _Connection) -> None:
+        if self._connections.get(key) is connection:
+            del self._connections[key]
+            self._report(WorkerGone(*key))
 
     def drain(self, replica: str, index: int) -> None:
         """Sends DRAIN, now or once connected."""
         key = (replica, index)
         self._draining.add(key)
         connection = self._connections.get(key)
-        if connection is not None and connection.transport is not None:
-            connection.transport.write(_DRAIN)
+        if connection is not None:
+            connection.write(_DRAIN)
 
     def forget(self, replica: str, index: int) -> None:
         """Closes the connection; nothing more is reported of it."""
         key = (replica, index)
         self._draining.discard(key)
         connection = self._connections.pop(key, None)
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
+        if connection is not None:
+            connection.abort()
 
     def close(self) -> None:
         """Closes all; the workers live on."""

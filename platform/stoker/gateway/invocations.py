@@ -12,7 +12,14 @@ import orjson
 from stoker.gateway.front import Answer, LocalRequest
 from stoker.gateway.replies import JSON, worker_envelope
 from stoker.gateway.settings import GatewaySettings
-from stoker.nouns.errors import FunctionNotFound, NotFound, StokerError, StoreUnavailable
+from stoker.nouns.errors import (
+    FunctionNotFound,
+    NoCapacity,
+    NotFound,
+    QueueFull,
+    StokerError,
+    StoreUnavailable,
+)
 from stoker.nouns.invocation import Invocation, InvocationState
 from stoker.nouns.wire import ResponseMeta
 from stoker.sdk.routing import Call, Router
@@ -22,6 +29,10 @@ log = logging.getLogger(__name__)
 
 CLAIM_BLOCK_S = 2.0
 """How long one claim waits for work, seconds."""
+BUSY_PATIENCE_S = 900.0
+"""How long an invocation is tried again while all workers are busy, seconds."""
+LONGEST_RETRY_S = 5.0
+"""Between two such tries, seconds."""
 STORE_RETRY_S = 1.0
 """Between claims while the store is away, seconds."""
 
@@ -121,8 +132,24 @@ class Invocations:
                 await asyncio.sleep(STORE_RETRY_S)
 
     async def _execute(self, invocation: Invocation) -> None:
+        # Whoever waits longer than the take-over time would be taken for dead, and run twice.
+        renewing = asyncio.create_task(self._renew(invocation.id))
         try:
-            meta, body = await self._call(invocation)
+            await self._run_to_its_end(invocation)
+        finally:
+            renewing.cancel()
+
+    async def _renew(self, invocation_id: str) -> None:
+        while True:
+            await asyncio.sleep(self._settings.invocation_takeover_s / 4)
+            try:
+                await self._store.renew_invocation(self._settings.gateway, invocation_id)
+            except StoreUnavailable as error:
+                log.info("the claim on %s could not be renewed: %s", invocation_id, error)
+
+    async def _run_to_its_end(self, invocation: Invocation) -> None:
+        try:
+            meta, body = await self._call_patiently(invocation)
         except StokerError as error:
             headers = {"content-type": JSON, **error.headers()}
             reply = orjson.dumps(error.envelope(invocation.id), default=str)
@@ -133,6 +160,21 @@ class Invocations:
             headers = {"content-type": JSON}
             body = worker_envelope(meta["code"], body, invocation.id)
         await self._store.finish_invocation(invocation.id, meta["status"], headers, body)
+
+    async def _call_patiently(self, invocation: Invocation) -> tuple[ResponseMeta, bytes]:
+        """Runs it, again where all were merely busy: nobody waits for this one.
+
+        Raises:
+            StokerError: there is no answer.
+        """
+        until = time.monotonic() + BUSY_PATIENCE_S
+        while True:
+            try:
+                return await self._call(invocation)
+            except (NoCapacity, QueueFull) as busy:
+                if time.monotonic() >= until:
+                    raise
+                await asyncio.sleep(min(busy.retry_after_s or 1.0, LONGEST_RETRY_S))
 
     async def _call(self, invocation: Invocation) -> tuple[ResponseMeta, bytes]:
         """Runs it once.

@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from stoker.nouns.errors import BadRequest, FunctionNotFound, NotFound
-from stoker.nouns.function import RESERVED_NAMES, near_names
+from stoker.nouns.function import near_names
+from stoker.nouns.parts import RESERVED_NAMES
 from stoker.sdk.routing import Lane, Router
 
 TARGET_HEADER = "x-nuclio-target"

@@ -1,198 +1,57 @@
 """A function as its user declares it: Nuclio's ``nuclio.io/v1`` Function, checked and read.
 
-Unknown fields are kept, never lost. What Stoker acts on is typed here; the properties below are
-the only place that turns Nuclio's spelling (`maxWorkers`, duration strings, …) into numbers.
+Unknown fields are kept, never lost. What Stoker acts on is typed here and in
+`stoker.nouns.parts`; the properties below are the only place that turns Nuclio's spelling
+(`maxWorkers`, duration strings, …) into numbers.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    AliasGenerator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from stoker.nouns.errors import InvalidFunction
+from stoker.nouns.parts import (
+    GPU_RESOURCE,
+    AsyncMode,
+    Batch,
+    Build,
+    Duration,
+    EnvVar,
+    Metadata,
+    Part,
+    Resources,
+    ScaleToZero,
+    Trigger,
+    whole_number,
+)
 from stoker.nouns.quantity import parse_bytes, parse_duration
 
-RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics", "invocations", "v1", "v2"})
-"""First path segments of the data port that no function may take."""
-
 PROJECT_LABEL = "nuclio.io/project-name"
-GPU_RESOURCE = "nvidia.com/gpu"
 DEFAULT_MAX_BODY_BYTES = 4 * 1024 * 1024
 DEFAULT_WORKER_WAIT_S = 10.0
 DEFAULT_READINESS_S = 120.0
 DEFAULT_IDLE_WINDOW_S = 60.0
 DEFAULT_QUEUE_LIMIT = 1024
-DEFAULT_ASYNC_CONNECTIONS = 1000
 
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _RUNTIME = re.compile(r"python(:3\.\d+)?")
 _HANDLER = re.compile(r"[\w.\-]+:[A-Za-z_]\w*")
-
-
-def _duration(value: Any) -> Any:
-    if value is not None and value != "":
-        parse_duration(value)
-    return value
-
-
-Duration = Annotated[str | int | float | None, AfterValidator(_duration)]
-
-
-class _Spec(BaseModel):
-    model_config = ConfigDict(
-        extra="allow",
-        populate_by_name=True,
-        alias_generator=AliasGenerator(alias=to_camel),
-        coerce_numbers_to_str=True,
-    )
-
-
-class EnvVar(_Spec):
-    """One environment variable; ``value_from`` (Kubernetes) is kept but not resolved here."""
-
-    name: str = Field(min_length=1)
-    value: str = ""
-
-    @field_validator("value", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any) -> Any:
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return "" if value is None else value
-
-
-class Batch(_Spec):
-    """Nuclio's batching of one trigger."""
-
-    mode: Literal["enable", "disable"] = "disable"
-    batch_size: int = Field(default=10, ge=1, le=10_000)
-    timeout: Duration = "1s"
-
-
-class AsyncMode(_Spec):
-    """Connections of an ``async def`` handler: how many events one worker runs at once."""
-
-    max_connections_number: int = Field(default=DEFAULT_ASYNC_CONNECTIONS, ge=1)
-    min_connections_number: int = Field(default=1, ge=0)
-
-
-class Trigger(_Spec):
-    """One trigger. ``http`` and ``cron`` act; other kinds are kept and named in the deploy log."""
-
-    kind: str = "http"
-    num_workers: int | None = Field(default=None, ge=0, le=512)
-    max_workers: int | None = Field(default=None, ge=0, le=512)
-    worker_availability_timeout_milliseconds: int | None = Field(default=None, ge=0)
-    worker_termination_timeout: Duration = None
-    attributes: dict[str, Any] = Field(default_factory=dict)
-    batch: Batch | None = None
-    mode: str | None = None
-    async_: AsyncMode | None = Field(default=None, alias="async")
-
-    @property
-    def workers(self) -> int:
-        """Workers per replica; ``numWorkers`` wins over the deprecated ``maxWorkers``."""
-        return self.num_workers or self.max_workers or 1
-
-
-class Build(_Spec):
-    """Where the code comes from and what must be installed for it."""
-
-    function_source_code: str | None = None
-    code_entry_type: str | None = None
-    path: str | None = None
-    commands: list[str] = Field(default_factory=list)
-    requirements: list[str] = Field(default_factory=list)
-
-    @field_validator("commands", "requirements", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any) -> Any:
-        return [] if value is None else value
-
-
-class ScaleResource(_Spec):
-    """One metric of Nuclio's scale to zero; the longest window counts."""
-
-    metric_name: str = ""
-    window_size: Duration = None
-    threshold: float = 0
-
-
-class ScaleToZero(_Spec):
-    """Nuclio's ``scaleToZero`` block."""
-
-    scale_resources: list[ScaleResource] = Field(default_factory=list)
-
-
-class Resources(_Spec):
-    """Kubernetes resources; ``nvidia.com/gpu`` and ``memory`` act here."""
-
-    limits: dict[str, Any] = Field(default_factory=dict)
-    requests: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("limits", "requests", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any) -> Any:
-        return {} if value is None else value
-
-    @field_validator("limits")
-    @classmethod
-    def _limits_can_be_read(cls, limits: dict[str, Any]) -> dict[str, Any]:
-        gpus = limits.get(GPU_RESOURCE, 0)
-        if not str(gpus).isdigit():
-            raise ValueError(f'"{GPU_RESOURCE}" must be a whole number, was {gpus!r}')
-        if limits.get("memory"):
-            parse_bytes(limits["memory"])
-        return limits
-
-
-def _name(value: str) -> str:
-    if len(value) > 63 or not _NAME.fullmatch(value):
-        raise ValueError(
-            "must be at most 63 of a-z, 0-9 and '-', starting and ending with a letter or digit, "
-            f"was {value!r}"
-        )
-    if value in RESERVED_NAMES:
-        raise ValueError(
-            f"{value!r} is a reserved route of the data port; "
-            f"reserved are {', '.join(sorted(RESERVED_NAMES))}"
-        )
-    return value
-
-
-class Metadata(_Spec):
-    """Name, namespace, labels, annotations."""
-
-    name: Annotated[str, AfterValidator(_name)]
-    namespace: str | None = None
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-
-    @field_validator("labels", "annotations", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any) -> Any:
-        return {} if value is None else value
+_READABLE_ENV: dict[str, Callable[[str], int]] = {
+    "STOKER_QUEUE_LIMIT": lambda value: whole_number(value, 1),
+    "STOKER_GPU_MEMORY": parse_bytes,
+}
+"""Variables that the platform itself reads, and how."""
 
 
 def _falsy_to_none(value: Any) -> Any:
     return value or None
 
 
-class FunctionSpec(_Spec):
+class FunctionSpec(Part):
     """The ``spec`` of a function."""
 
     handler: str = "main:handler"
@@ -214,6 +73,18 @@ class FunctionSpec(_Spec):
     @classmethod
     def _null_is_no_env(cls, value: Any) -> Any:
         return [] if value is None else value
+
+    @field_validator("env")
+    @classmethod
+    def _what_we_read_can_be_read(cls, env: list[EnvVar]) -> list[EnvVar]:
+        for variable in env:
+            read = _READABLE_ENV.get(variable.name)
+            if read is not None and variable.value:
+                try:
+                    read(variable.value)
+                except ValueError as exc:
+                    raise ValueError(f"{variable.name} {exc}") from exc
+        return env
 
     @field_validator("triggers", mode="before")
     @classmethod
@@ -255,7 +126,7 @@ class FunctionSpec(_Spec):
         return self
 
 
-class FunctionConfig(_Spec):
+class FunctionConfig(Part):
     """A whole function: what ``function.yaml`` holds and the Nuclio dashboard API carries."""
 
     api_version: str = "nuclio.io/v1"
@@ -330,7 +201,7 @@ class FunctionConfig(_Spec):
     @property
     def gpus(self) -> int:
         """GPUs per replica."""
-        return int(self.spec.resources.limits.get(GPU_RESOURCE, 0))
+        return int(self.spec.resources.limits.get(GPU_RESOURCE) or 0)
 
     @property
     def memory_limit_bytes(self) -> int | None:
@@ -410,7 +281,7 @@ class FunctionConfig(_Spec):
     @property
     def queue_limit(self) -> int:
         """Requests that may wait for this function in one gateway: ``STOKER_QUEUE_LIMIT``."""
-        return int(self.env.get("STOKER_QUEUE_LIMIT", DEFAULT_QUEUE_LIMIT))
+        return int(self.env.get("STOKER_QUEUE_LIMIT") or DEFAULT_QUEUE_LIMIT)
 
     @property
     def cron_triggers(self) -> dict[str, Trigger]:
@@ -429,4 +300,4 @@ def _field_error(error: Any) -> dict[str, Any]:
 
 def near_names(name: str, names: list[str]) -> list[str]:
     """Up to three of ``names`` that a typo away from ``name`` could mean."""
-    return difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return difflib.get_close_matches(name, names, n=3, cutoff=0.6)

@@ -38,7 +38,20 @@ def failure(status: int, code: str, message: str) -> Answer:
 
 
 def from_exception(exc: BaseException) -> Answer:
-    """The answer to a request whose handler raised."""
+    """The answer to a request whose handler raised; never raises itself.
+
+    The exception is user code: its text and its response may fail in turn, and a failure here would
+    leave the request without an answer and its permit held for ever.
+    """
+    try:
+        return _of_exception(exc)
+    except Exception as again:
+        raised = f"the handler raised {type(exc).__name__}"
+        text = f"{raised}, and showing that raised {type(again).__name__}"
+        return failure(500, HandlerFailed.code, text)
+
+
+def _of_exception(exc: BaseException) -> Answer:
     if isinstance(exc, nuclio_sdk.exceptions.ExceptionWithResponse):
         return encode(
             nuclio_sdk.Response(

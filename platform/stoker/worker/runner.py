@@ -16,6 +16,7 @@ from nuclio_sdk.event import TriggerInfo
 
 from stoker.nouns.errors import HandlerFailed
 from stoker.nouns.launch import WorkerLaunch
+from stoker.nouns.secrecy import mask_text, secret_values
 from stoker.nouns.wire import Kind
 from stoker.worker.answer import (
     Answer,
@@ -80,6 +81,8 @@ class Runner:
         self.crashed: asyncio.Future[HandlerExit] = self.loop.create_future()
         self.occupied = False
         self._launch = launch
+        variables = [{"name": name, "value": value} for name, value in launch.env.items()]
+        self._secrets = tuple(secret_values({"spec": {"env": variables}}).values())
         self._default_trigger = TriggerInfo("http", launch.trigger_name)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -255,7 +258,8 @@ class Runner:
         self, ticket: Ticket, answer: Answer, capture: Capture | None, *, now: bool = False
     ) -> None:
         if capture is not None:
-            answer = answer._replace(headers={**answer.headers, "x-nuclio-logs": capture.header()})
+            shown = mask_text(capture.header(), self._secrets)
+            answer = answer._replace(headers={**answer.headers, "x-nuclio-logs": shown})
         self.desk.answer(ticket, answer, ended=time.monotonic(), now=now)
 
     def failed(self, exc: BaseException) -> Answer:

@@ -75,7 +75,7 @@ async def test_a_second_function_of_the_same_name_is_refused(
                     }
                 }
             },
-            "spec.triggers.h.attributes.maxRequestBodySize",
+            "spec.triggers.h: attributes.maxRequestBodySize",
         ),
     ],
 )

@@ -635,3 +635,24 @@ def test_a_state_that_the_store_cannot_take_now_is_asked_of_it_once(stage: Any) 
     stage.effects.store_is_away = True
     stage.after(20)
     assert len(stage.effects.writes) == writes + 1
+
+
+def test_a_function_that_cannot_be_handled_is_in_error_and_the_others_go_on(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One odd value in one function took the whole controller down, again at every restart."""
+    stage.serve("good", **ZERO)
+    whole = type(stage.reconciler._scaler).advance
+
+    def trip(scaler: Any, live: Any) -> None:
+        if live.name == "odd":
+            raise ZeroDivisionError("an odd value")
+        whole(scaler, live)
+
+    monkeypatch.setattr(type(stage.reconciler._scaler), "advance", trip)
+    stage.deploy("odd")
+    stage.after(2)
+    record = stage.record("odd")
+    assert (record.state, "an odd value" in record.message) == (FunctionState.ERROR, True)
+    assert sum("an odd value" in line.message for line in record.logs) == 1
+    assert stage.record("good").state is FunctionState.READY

@@ -169,3 +169,26 @@ def test_a_home_too_deep_for_unix_sockets_is_refused_by_name() -> None:
 
 def test_a_typo_finds_its_neighbours() -> None:
     assert near_names("embeder", ["embedder", "classify"]) == ["embedder"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"env": [{"name": "STOKER_GPU_MEMORY", "value": "lots"}]}, "STOKER_GPU_MEMORY must be"),
+        ({"env": [{"name": "STOKER_QUEUE_LIMIT", "value": "0"}]}, "STOKER_QUEUE_LIMIT must be"),
+        ({"resources": {"limits": {"nvidia.com/gpu": "²"}}}, "must be a whole number"),
+        (
+            {"triggers": {"h": {"kind": "http", "attributes": {"maxRequestBodySize": "²"}}}},
+            "maxRequestBodySize must be a whole number",
+        ),
+        (
+            {"triggers": {"c": {"kind": "cron", "attributes": {"event": {"headers": ["a"]}}}}},
+            "headers a mapping",
+        ),
+    ],
+)
+def test_what_the_platform_would_stumble_over_later_is_refused_at_once(
+    spec: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(InvalidFunction, match=text):
+        config(**spec)
