@@ -44,7 +44,7 @@ _REQUIRED: dict[ZygoteKind, tuple[str, ...]] = {
     ),
 }
 _OPTIONAL: dict[ZygoteKind, tuple[str, ...]] = {
-    ZygoteKind.PLAIN: (),
+    ZygoteKind.PLAIN: ("numpy",),
     ZygoteKind.TORCH: (
         "tokenizers",
         "safetensors.torch",
