@@ -104,7 +104,7 @@ def warm_requests(stage, client, texts):
     rows = []
     for (label, headline, _), reply in list(zip(texts, replies, strict=True))[:SHOWN]:
         mark = "[green]✓[/]" if answer(reply) == label else f"[red]{label}[/]"
-        rows.append((headline[:32], answer(reply), f"{score(reply):.2f}", mark, ms(reply.seconds)))
+        rows.append((headline[:24], answer(reply), f"{score(reply):.2f}", mark, ms(reply.seconds)))
     stage.table("article", "label", "score", "", "took", rows=rows, right=("score", "took"))
     times = sorted(reply.seconds for reply in replies)
     p95 = times[min(len(times) - 1, round(len(times) * 0.95))]

@@ -40,6 +40,8 @@ from stoker.nouns.record import Phase
 class Signal(StrEnum):
     """What can happen to a worker."""
 
+    __hash__ = str.__hash__  # see Phase
+
     INITIALIZED = "initialized"
     """``init_context`` returned."""
     INIT_FAILED = "init_failed"

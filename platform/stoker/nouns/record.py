@@ -117,6 +117,9 @@ class FunctionRecord(_Record):
 class Phase(StrEnum):
     """The life of one worker process; `stoker.decide.lifecycle` holds the transitions."""
 
+    # Enum's own hash is Python, and every request looks two transitions up by phase and signal.
+    __hash__ = str.__hash__
+
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"

@@ -17,6 +17,7 @@ from typing import NotRequired, TypedDict
 
 HEADER = struct.Struct(">IBI")
 META = struct.Struct(">I")
+_HEADER_AND_META = struct.Struct(">IBII")
 MAX_PAYLOAD = 1 << 30
 
 
@@ -133,9 +134,8 @@ def frame(kind: Kind, stream: int, payload: bytes = b"") -> bytes:
 
 def frame_with_meta(kind: Kind, stream: int, meta: bytes, body: bytes) -> bytes:
     """A REQUEST or RESPONSE frame."""
-    return b"".join(
-        (HEADER.pack(4 + len(meta) + len(body), kind, stream), META.pack(len(meta)), meta, body)
-    )
+    size = len(meta)
+    return _HEADER_AND_META.pack(4 + size + len(body), kind, stream, size) + meta + body
 
 
 def split_meta(payload: bytes) -> tuple[bytes, bytes]:

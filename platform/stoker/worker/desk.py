@@ -33,6 +33,7 @@ from stoker.worker.connection import Connection
 from stoker.worker.log import WorkerLog
 from stoker.worker.ticket import Ticket
 
+_REQUEST = int(Kind.REQUEST)
 _BUSY_FULL = orjson.dumps({"reason": "full"})
 _BUSY_DRAINING = orjson.dumps({"reason": "draining"})
 _BUSY_STARTING = orjson.dumps({"reason": "starting"})
@@ -69,7 +70,7 @@ class Desk:
 
     def on_frame(self, connection: Connection, kind: int, stream: int, payload: bytes) -> None:
         """One frame of a caller."""
-        if kind == Kind.REQUEST:
+        if kind == _REQUEST:
             self._request(connection, stream, payload)
             return
         ticket = connection.tickets.get(stream)
@@ -110,7 +111,8 @@ class Desk:
     def _request(self, connection: Connection, stream: int, payload: bytes) -> None:
         if not connection.role or stream in connection.tickets:
             raise ProtocolError(f"a request before HELLO, or on stream {stream} that is in use")
-        if self.life.phase.is_terminal:
+        phase = self.life.phase
+        if phase is not Phase.READY and phase.is_terminal:
             self._refuse(connection, stream)
             return
         life, effects = move(self.life, Signal.DISPATCH)
@@ -172,11 +174,11 @@ class Desk:
             meta["code"] = answer.code
         if ticket.started:
             held = ticket.started - ticket.runnable if batch else 0.0
-            meta["queue_s"] = round(ticket.started - ticket.arrived - held, 6)
-            meta["handler_s"] = round(ended - ticket.started, 6)
+            meta["queue_s"] = ticket.started - ticket.arrived - held
+            meta["handler_s"] = ended - ticket.started
             if batch:
                 meta["batch"] = batch
-                meta["batch_s"] = round(held, 6)
+                meta["batch_s"] = held
         data = frame_with_meta(Kind.RESPONSE, ticket.stream, orjson.dumps(meta), answer.body)
         if now:
             ticket.connection.send_now(data)

@@ -97,7 +97,8 @@ class Runner:
         waiting = self.desk.waiting
         while waiting:
             ticket = waiting.popleft()
-            ticket.task = self.spawn(self._run_async(ticket))
+            ticket.task = task = self.loop.create_task(self._run_async(ticket))
+            self._tasks.add(task)
 
     def spawn(self, work: Any) -> asyncio.Task[None]:
         """A task that is kept until it ends."""
@@ -138,7 +139,8 @@ class Runner:
     def _enter(self, ticket: Ticket) -> Capture | None:
         """Make this the request that log lines and outgoing calls belong to."""
         REQUEST_ID.set(ticket.meta["id"])
-        DEADLINE.set(ticket.deadline)
+        if DEADLINE.get() is not ticket.deadline:
+            DEADLINE.set(ticket.deadline)
         level = ticket.meta["headers"].get("x-nuclio-log-level")
         capture = Capture(level) if level else None
         if capture is not None or CAPTURE.get() is not None:
@@ -148,8 +150,10 @@ class Runner:
     def leave_request(self) -> None:
         """What is logged from here on belongs to no request."""
         REQUEST_ID.set("")
-        DEADLINE.set(None)
-        CAPTURE.set(None)
+        if DEADLINE.get() is not None:
+            DEADLINE.set(None)
+        if CAPTURE.get() is not None:
+            CAPTURE.set(None)
 
     def guard(self, deadline: float | None, grace_s: float) -> Guard | None:
         """Have the process killed if the work overstays."""
@@ -200,14 +204,19 @@ class Runner:
         ticket.task = self.spawn(run())
 
     async def _run_async(self, ticket: Ticket) -> None:
-        if self.overdue(ticket):
-            return
-        capture = self._enter(ticket)
-        ticket.started = time.monotonic()
-        event = self.event_of(ticket)
-        await self._see_through(
-            ticket, lambda: self.handler.call(self.handler.context, event), capture
-        )
+        try:
+            if self.overdue(ticket):
+                return
+            capture = self._enter(ticket)
+            ticket.started = time.monotonic()
+            event = self.event_of(ticket)
+            await self._see_through(
+                ticket, lambda: self.handler.call(self.handler.context, event), capture
+            )
+        finally:
+            # Here rather than in a done-callback, which is one more call of the loop a request.
+            if ticket.task is not None:
+                self._tasks.discard(ticket.task)
 
     async def _see_through(
         self, ticket: Ticket, begin: Callable[[], Any], capture: Capture | None
@@ -219,7 +228,7 @@ class Runner:
             output = begin()
             if inspect.isawaitable(output):
                 output = await output
-            stream = stream_of(output)
+            stream = None if type(output) in _WHOLE else stream_of(output)
             if stream is not None:
                 await self._stream(ticket, *stream)
                 return
