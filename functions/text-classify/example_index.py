@@ -88,6 +88,9 @@ def latest(examples):
 
 def of_model(examples, model):
     """The index of these examples by that model; None when there is none."""
+    # The name comes with a request: it must not lead out of the folder.
+    if not isinstance(model, str) or not model.isalnum():
+        return None
     path = shelf() / f"{examples.digest}-{model}.npy"
     return _read(path, examples) if path.exists() else None
 
@@ -98,12 +101,17 @@ def keep(examples, vectors, model):
     path = shelf() / f"{examples.digest}-{model}.npy"
     with tempfile.NamedTemporaryFile(dir=shelf(), suffix=".tmp", delete=False) as draft:
         np.save(draft, vectors, allow_pickle=False)
+        draft.flush()
+        os.fsync(draft.fileno())
     Path(draft.name).replace(path)
     return _read(path, examples)
 
 
 def _read(path, examples):
-    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        return None  # damaged: it is built anew
     if len(vectors) != len(examples.labels):
         return None
     model = path.stem.partition("-")[2]

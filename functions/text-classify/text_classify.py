@@ -9,6 +9,7 @@ import numpy as np
 from nuclio_sdk import Event
 
 READY_WITHIN_S = 60.0
+REBUILD_AFTER_S = 30.0
 BATCH = 16
 
 
@@ -17,6 +18,7 @@ def init_context(context):
     per_label = int(os.environ.get("EXAMPLES_PER_LABEL", "30"))
     context.user_data.examples = example_index.read_examples(os.environ["EXAMPLES"], per_label)
     context.user_data.index = example_index.latest(context.user_data.examples)
+    context.user_data.asked_at = float("-inf")
     if context.user_data.index is None:
         # Built while this is being deployed, so that no request ever waits for it.
         context.user_data.index = build(context)
@@ -26,7 +28,11 @@ def handler(context, event):
     body = event.body
     if not isinstance(body, dict) or not {"texts", "embeddings", "model"} <= body.keys():
         return refusal(context, "the body must be what text-embedder answers")
+    if not isinstance(body["texts"], list):
+        return refusal(context, "texts must be a list")
     index = index_for(context, body["model"])
+    if index is None:
+        return refusal(context, "these embeddings are of another model than text-embedder's")
     try:
         vectors = np.array(body["embeddings"], dtype=np.float32)
     except ValueError as exc:
@@ -39,11 +45,22 @@ def handler(context, event):
 
 
 def index_for(context, model):
-    """The index of that model: vectors of different models must not be compared."""
-    if context.user_data.index.model != model:
-        examples = context.user_data.examples
-        context.user_data.index = example_index.of_model(examples, model) or build(context)
-    return context.user_data.index
+    """The index of that model, None for a model that the embedder does not have.
+
+    Vectors of different models must not be compared. A redeployed embedder has another model, so an
+    unknown one is asked for, but not at every request: anybody can send any name.
+    """
+    data = context.user_data
+    if data.index.model == model:
+        return data.index
+    known = example_index.of_model(data.examples, model)
+    if known is None and time.monotonic() - data.asked_at > REBUILD_AFTER_S:
+        data.asked_at = time.monotonic()
+        known = build(context)
+    if known is None or known.model != model:
+        return None
+    data.index = known
+    return known
 
 
 def build(context):

@@ -90,9 +90,9 @@ def desired_replicas(
 
 
 def _needed(load: Load, bounds: Bounds, current: int) -> int:
-    """Replicas that would hold all of the load at once; one more than now while any waits."""
+    """Replicas that would hold all of the load at once; never none while any waits."""
     fitting = math.ceil((load.in_flight + load.waiting) / max(1, bounds.permits))
-    return max(fitting, min(current, 1) if load.waiting else 0)
+    return max(fitting, 1 if load.waiting else 0)
 
 
 def _down(

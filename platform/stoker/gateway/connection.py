@@ -20,6 +20,7 @@ PIPELINE_LIMIT = 16
 SMALL_BODY = 64 * 1024
 """A refused request's body up to here is read and dropped, which keeps the connection usable."""
 _ID_LIMIT = 128
+_known_names = heads.known_names
 
 
 class Phase(Enum):
@@ -160,7 +161,7 @@ class Connection(asyncio.Protocol):
             return
         self._header_count += 1
         self._head_bytes += len(name) + len(value) + 4
-        key = heads.known_names.get(name) or heads.lower(name)
+        key = _known_names.get(name) or heads.lower(name)
         text = value.decode("latin-1")
         headers = self._headers
         if key in headers:
@@ -184,12 +185,13 @@ class Connection(asyncio.Protocol):
         exchange.headers = headers
         exchange.keep_alive = parser.should_keep_alive() and "upgrade" not in headers
         exchange.http10 = parser.get_http_version() != "1.1"
-        given = headers.get("x-request-id", "")
-        exchange.request_id = given if 0 < len(given) <= _ID_LIMIT else self._front.new_id()
+        given = headers.get("x-request-id")
+        exchange.request_id = given if given and len(given) <= _ID_LIMIT else self._front.new_id()
         try:
             heads.read(exchange, self._front, self._url)
         except StokerError as error:
-            exchange.refusal = error
+            # Its traceback holds this frame, and so the exchange: a cycle for every refusal.
+            exchange.refusal = error.with_traceback(None)
         if self._current is None:
             self._wait_for(Phase.BODY)
         if "content-length" in headers or "transfer-encoding" in headers:

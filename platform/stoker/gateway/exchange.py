@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 GONE = 499
 """Counted for a client that left before its answer."""
+_NEITHER = "wake;dur=0.000, batch;dur=0.000"
 
 
 class Exchange:
@@ -258,25 +259,26 @@ class Exchange:
     def _measure(self, call: Call, meta: ResponseMeta) -> str:
         """Counts the stages, and names them in the answer."""
         meters = self._front.meters.of(self.function)
-        waited = call.sent - call.arrived
-        wake = max(0.0, (call.warm_at or call.sent) - call.arrived) if call.cold else 0.0
-        queue = waited - wake + meta.get("queue_s", 0.0)
-        batch, handler = meta.get("batch_s", 0.0), meta.get("handler_s", 0.0)
+        queue = call.sent - call.arrived + meta.get("queue_s", 0.0)
+        handler = meta.get("handler_s", 0.0)
+        cold, between = "", _NEITHER
+        if call.cold or "batch" in meta:
+            wake = max(0.0, (call.warm_at or call.sent) - call.arrived) if call.cold else 0.0
+            queue -= wake
+            batch = meta.get("batch_s", 0.0)
+            between = f"wake;dur={wake * 1e3:.3f}, batch;dur={batch * 1e3:.3f}"
+            if "batch" in meta:
+                meters.batch.add(meta["batch"])
+                meters.in_batch.add(batch)
+            if call.cold:
+                meters.wake.add(wake)
+                meters.cold_requests += 1
+                cold = "X-Stoker-Cold: 1\r\n"
         meters.queue.add(queue)
         meters.handler.add(handler)
-        size = meta.get("batch")
-        if size:
-            meters.batch.add(size)
-            meters.in_batch.add(batch)
-        cold = ""
-        if call.cold:
-            meters.wake.add(wake)
-            meters.cold_requests += 1
-            cold = "X-Stoker-Cold: 1\r\n"
         return (
             f"X-Stoker-Replica: {call.replica}\r\n{cold}Server-Timing: "
-            f"queue;dur={queue * 1e3:.3f}, wake;dur={wake * 1e3:.3f}, "
-            f"batch;dur={batch * 1e3:.3f}, handler;dur={handler * 1e3:.3f}\r\n"
+            f"queue;dur={queue * 1e3:.3f}, {between}, handler;dur={handler * 1e3:.3f}\r\n"
         )
 
     def _count(self, status: int, code: str) -> None:

@@ -52,7 +52,8 @@ def read(exchange: Exchange, front: Front, target: bytes) -> None:
     if not exchange.http10 and "host" not in headers:
         raise BadRequest("an HTTP/1.1 request must have a Host header")
     exchange.limit = DEFAULT_MAX_BODY_BYTES
-    exchange.expects_continue = headers.get("expect", "").lower() == "100-continue"
+    if "expect" in headers:
+        exchange.expects_continue = headers["expect"].lower() == "100-continue"
     exchange.path = path = routes.origin_form(target.decode("latin-1"))
     if front.keys.required and path.partition("?")[0] != "/healthz":
         front.keys.check(headers)

@@ -38,9 +38,12 @@ def status_line(status: int) -> str:
 
 def header_lines(headers: dict[str, str]) -> str:
     """A handler's headers as lines, less those that are ours to write."""
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if name not in _OURS]
-    text = "".join(lines)
-    if text.count("\n") == len(lines) == text.count("\r"):
+    text, lines = "", 0
+    for name, value in headers.items():
+        if name not in _OURS:
+            text += f"{name}: {value}\r\n"
+            lines += 1
+    if text.count("\n") == lines == text.count("\r"):
         return text
     # A handler that echoes input must not let it end a header line and begin another answer.
     return "".join(

@@ -79,7 +79,7 @@ def _ready(settings: ModelSettings, home: Home) -> Path | None:
     """
     recipe, shelf = choose(settings), Shelf(home.models)
     note = shelf.recall(recipe.declaration)
-    if not note.get("key") or note.get("stamp") != find(settings.model).stamp:
+    if not note.get("key") or note.get("stamp") != find(settings.model, local=True).stamp:
         return None
     return shelf.find(str(note["key"]))
 

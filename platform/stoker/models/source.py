@@ -44,8 +44,13 @@ class Source:
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
 
-def find(name: str) -> Source:
+def find(name: str, *, local: bool = False) -> Source:
     """Finds a model by folder, ``package://`` or hub name.
+
+    Args:
+        name: where the model is.
+        local: take a hub's model as it was downloaded last, without asking the hub. A wake must
+            neither wait for the network nor move on to other weights than were deployed.
 
     Raises:
         UnusableModel: it is not there, or is no model folder with safetensors weights.
@@ -57,7 +62,7 @@ def find(name: str) -> Source:
     elif name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise UnusableModel(f"STOKER_MODEL: there is no folder {name!r}")
     else:
-        folder = _from_hub(name)
+        folder = _from_hub(name, local)
     _check(name, folder)
     return Source(name, folder, _stamp(folder))
 
@@ -78,12 +83,19 @@ def _in_package(name: str) -> Path:
     return folder
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, local: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = [f"*{suffix}" for suffix in sorted(_SUFFIXES)]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["onnx/*"]))
+        return Path(
+            snapshot_download(
+                name,
+                allow_patterns=patterns,
+                ignore_patterns=["onnx/*"],
+                local_files_only=local,
+            )
+        )
     except Exception as exc:
         raise UnusableModel(
             f"STOKER_MODEL {name!r} is no folder, and the model hub did not give it: {exc}"

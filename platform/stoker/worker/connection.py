@@ -12,6 +12,8 @@ from stoker.nouns.wire import FrameReader, Kind, ProtocolError, frame
 from stoker.worker.ticket import Ticket
 
 READ_BYTES = 256 * 1024
+SHARED_WRITE = 4
+"""Frames that share a system call: with more, the caller would idle while we gather them."""
 STREAM_BACKLOG = 256 * 1024
 """Bytes that may lie unsent before a streamed answer waits for its reader."""
 
@@ -61,7 +63,9 @@ class Connection:
             return
         self._out.append(data)
         self._backlog += len(data)
-        if not self._scheduled:
+        if len(self._out) >= SHARED_WRITE:
+            self.flush()
+        elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush_turn)
 

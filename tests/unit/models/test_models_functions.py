@@ -194,6 +194,25 @@ def test_vectors_of_another_model_are_never_compared_with_this_index(classify):
     assert other.calls == before
 
 
+def test_a_model_that_the_embedder_does_not_have_is_refused_and_asked_for_once(classify):
+    platform = Embedder("m1")
+    call = classify(platform)
+    assert call("the vote", "nobody").status_code == 400
+    before = platform.calls
+    assert call("the vote", "../../nobody").status_code == 400
+    assert platform.calls == before
+    assert call("the vote", "m1")["predictions"][0]["label"] == "politics"
+
+
+def test_a_damaged_index_is_built_anew(classify, examples):
+    classify(Embedder())
+    (index,) = (examples / "home" / "indexes").glob("*.npy")
+    index.write_bytes(b"")
+    platform = Embedder()
+    assert classify(platform)("the vote", "m1")["predictions"][0]["label"] == "politics"
+    assert platform.calls > 0
+
+
 def test_an_embedder_that_is_still_being_deployed_is_asked_again(classify, load, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _s: None)
     platform = Embedder()

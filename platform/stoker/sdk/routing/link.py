@@ -25,6 +25,8 @@ from stoker.sdk.routing.call import Call
 
 log = logging.getLogger(__name__)
 
+SHARED_WRITE = 4
+"""Frames that share a system call: with more, the worker would idle while we gather them."""
 _LAST_STREAM = (1 << 32) - 1
 _RESPONSE = int(Kind.RESPONSE)
 _CHUNK = int(Kind.CHUNK)
@@ -167,6 +169,8 @@ class Link(asyncio.Protocol):
             return
         if self._flushing:
             self._out.append(data)
+            if len(self._out) >= SHARED_WRITE:
+                self._flush_out()
         elif len(self.streams) <= 1:
             # A lone request waits for nothing: there is none that could share its system call.
             transport.write(data)
@@ -178,6 +182,9 @@ class Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
+        self._flush_out()
+
+    def _flush_out(self) -> None:
         if self._out and self._transport is not None:
             self._transport.write(b"".join(self._out))
             self._flushed = self._stream
