@@ -263,10 +263,11 @@ async def test_a_handler_that_blocks_past_its_deadline_is_killed_with_a_tracebac
 ) -> None:
     # A regular expression holds the interpreter's lock: no thread or signal handler would run.
     worker = await start(
-        "import re\ndef handler(context, event):\n    re.match(r'(a+)+$', 'a' * 64 + 'b')\n"
+        "import re\ndef handler(context, event):\n    re.match(r'(a+)+$', 'a' * 64 + 'b')\n",
+        event_timeout_s=0.3,
     )
     began = time.monotonic()
-    reply = await worker.client.call(deadline_s=0.3)
+    reply = await worker.client.call()
     assert reply.lost
     assert time.monotonic() - began < 10
     assert zygote.exit_of(worker.pid) == -signal.SIGALRM
@@ -281,6 +282,16 @@ async def test_the_functions_own_event_timeout_is_the_default_deadline(
     )
     assert (await worker.client.call()).lost
     assert zygote.exit_of(worker.pid) == -signal.SIGALRM
+
+
+async def test_a_callers_short_deadline_does_not_kill_the_worker(start: Start) -> None:
+    worker = await start(
+        "import time\ndef handler(context, event):\n    time.sleep(float(event.body))\n"
+        "    return 'late'\n",
+        event_timeout_s=30,
+    )
+    assert (await worker.client.call(b"0.6", deadline_s=0.1)).body == b"late"
+    assert (await worker.client.call(b"0")).body == b"late"
 
 
 async def test_a_worker_is_not_killed_for_deadlines_that_were_met(start: Start) -> None:
@@ -672,6 +683,29 @@ def handler(context, event):
     assert said["counted"]["with"] == {"n": 3}
     assert {line["function"] for line in worker.lines} == {"f"}
     assert "from C" in Path(worker.launch.log).read_text()
+
+
+async def test_a_live_workers_log_does_not_grow_without_bound(start: Start) -> None:
+    worker = await start(
+        """
+import os
+def handler(context, event):
+    # Past Python, as C code prints.
+    for _ in range(17):
+        os.write(1, b"c" * (1 << 20) + b"\\n")
+    for _ in range(40):
+        print("p" * 10_000)
+    os.write(2, b"after\\n")
+    context.logger.info("end")
+"""
+    )
+    await worker.client.call()
+    log = Path(worker.launch.log)
+    older = log.with_name(log.name + ".1")
+    assert older.stat().st_size > 17 << 20
+    assert log.stat().st_size < 1 << 20
+    assert "after" in log.read_text().splitlines()
+    assert worker.lines[-1]["message"] == "end"
 
 
 async def test_environment_folder_and_neighbours_are_the_functions_own(start: Start) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -267,3 +269,113 @@ async def test_the_mlrun_zygote_forks_a_serving_function(home: Path) -> None:
         assert len(os.listdir(f"/proc/{zygote.process.pid}/task")) == 1
     finally:
         zygote.stop()
+
+
+FORKS = """
+import multiprocessing, os, signal, time
+
+def init_context(context):
+    reader, writer = os.pipe()
+    context.user_data.child = multiprocessing.get_context("fork").Process(
+        target=stay, args=(writer,), daemon=True
+    )
+    context.user_data.reader = reader
+
+def stay(writer):
+    if os.environ["ESCAPE"]:
+        os.setsid()
+    os.write(writer, b"x")
+    time.sleep(300)
+
+def handler(context, event):
+    child = context.user_data.child
+    if event.body == b"start":
+        child.start()
+        os.read(context.user_data.reader, 1)
+    if event.body == b"terminate":
+        child.terminate()
+        child.join(30)
+        return str(child.exitcode)
+    return str(child.pid)
+"""
+
+
+async def test_a_workers_death_is_seen_although_a_process_that_it_forked_lives_on(
+    zygote: ZygoteUnderTest,
+) -> None:
+    launch = launch_of(zygote, "a", FORKS, env={"ESCAPE": "1"})
+    pid = zygote.start(launch)["pid"]
+    client = await WorkerClient.connect(launch.socket)
+    await client.phase("ready")
+    child = int((await client.call(b"start")).body)
+    os.kill(pid, signal.SIGKILL)
+    try:
+        await client.until_lost()
+        assert zygote.exit_of(pid) == -signal.SIGKILL
+        assert listening_paths().isdisjoint({launch.socket})
+        os.kill(child, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        await client.close()
+
+
+def listening_paths() -> set[str]:
+    return {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()}
+
+
+async def test_what_a_worker_forked_ends_with_it(zygote: ZygoteUnderTest) -> None:
+    launch = launch_of(zygote, "a", FORKS, env={"ESCAPE": ""})
+    pid = zygote.start(launch)["pid"]
+    client = await WorkerClient.connect(launch.socket)
+    await client.phase("ready")
+    child = int((await client.call(b"start")).body)
+    descriptor = os.pidfd_open(child)
+    os.kill(pid, signal.SIGKILL)
+    assert zygote.exit_of(pid) == -signal.SIGKILL
+    ended, _, _ = select.select([descriptor], [], [], 10)
+    os.close(descriptor)
+    await client.close()
+    assert ended
+
+
+async def test_a_forked_process_can_be_terminated_without_draining_its_worker(
+    zygote: ZygoteUnderTest,
+) -> None:
+    launch = launch_of(zygote, "a", FORKS, env={"ESCAPE": ""})
+    zygote.start(launch)
+    client = await WorkerClient.connect(launch.socket)
+    await client.phase("ready")
+    await client.call(b"start")
+    assert (await client.call(b"terminate")).body == b"-15"
+    assert (await client.call()).status == 200
+    assert [state["phase"] for state in client.states] == ["starting", "ready"][
+        -len(client.states) :
+    ]
+    await client.close()
+
+
+async def test_a_variable_that_only_a_new_process_heeds_gets_one(zygote: ZygoteUnderTest) -> None:
+    source = (
+        "import sys\ndef handler(context, event):\n    return str(sys.flags.hash_randomization)\n"
+    )
+    launch = launch_of(zygote, "a", source, env={"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"})
+    assert "PYTHONHASHSEED has an effect only" in zygote.start(launch)["message"]
+    client = await WorkerClient.connect(launch.socket)
+    await client.phase("ready")
+    assert (await client.call()).body == b"0"
+    await client.close()
+    usual = launch_of(zygote, "b", ECHO, env={"PYTHONUNBUFFERED": "1", "GREETING": "hej"})
+    assert zygote.start(usual).get("message", "") == ""
+    assert await echoes(usual)
+
+
+async def test_a_forked_worker_keeps_the_declared_time_zone(zygote: ZygoteUnderTest) -> None:
+    source = (
+        "import time\ndef handler(context, event):\n    return str(time.localtime(0).tm_hour)\n"
+    )
+    launch = launch_of(zygote, "a", source, env={"TZ": "XXX-05:00"})
+    assert zygote.start(launch).get("message", "") == ""
+    client = await WorkerClient.connect(launch.socket)
+    await client.phase("ready")
+    assert (await client.call()).body == b"5"
+    await client.close()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import os
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,16 @@ from stoker.nouns.home import Home
 from stoker.nouns.quantity import parse_duration
 from stoker.nouns.secrecy import mask_text
 
+Secrets = Callable[[], Awaitable[Collection[str]]]
+"""What to mask as of now; asked again for lines that come later, which a later revision wrote."""
+
 FOLLOW_S = 0.2
 """How often a followed file is looked at: files do not announce themselves."""
 _TAIL_BYTES = 4 * 1024 * 1024
 """Of each file, at most this much of its end is read at first: logs can be far larger."""
 _LONGEST_LINE = 1024 * 1024
+_OLDER = ".1"
+"""What the name of the part that a worker moved aside ends in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ def replica_files(home: Home, function: str) -> dict[str, list[Path]]:
 
 
 async def stream(
-    home: Home, function: str, query: LogQuery, secrets: Collection[str], *, replica: str = ""
+    home: Home, function: str, query: LogQuery, secrets: Secrets, *, replica: str = ""
 ) -> AsyncIterator[bytes]:
     """The lines asked for, each ending in a newline, secrets masked.
 
@@ -68,25 +74,35 @@ async def stream(
         home: where the files lie.
         function: whose log.
         query: which lines, and whether to go on.
-        secrets: values to mask.
+        secrets: asked for the values to mask, after each look that found lines.
         replica: only this replica's; all of them when empty, also those that start later.
     """
     tails: dict[Path, _Tail] = {}
     first = await asyncio.to_thread(_read, home, function, replica, tails)
-    for line in _selected(first, query, time.time()):
-        yield _clean(line, secrets)
-    while query.follow:
+    lines = _selected(first, query, time.time())
+    while lines or query.follow:
+        # After the lines were read: who wrote them was told its secrets before that.
+        values = await secrets() if lines else ()
+        for line in lines:
+            yield _clean(line, values)
+        if not query.follow:
+            return
         await asyncio.sleep(FOLLOW_S)
-        for line in await asyncio.to_thread(_read, home, function, replica, tails):
-            yield _clean(line, secrets)
+        lines = await asyncio.to_thread(_read, home, function, replica, tails)
 
 
 class _Tail:
-    """One file and how far it was read. Single reader: one stream."""
+    """One worker's log and how far it was read. Single reader: one stream.
+
+    A worker moves its log aside when it has become large, and begins a new file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._position = max(0, path.stat().st_size - _TAIL_BYTES)
+        self._older = path.with_name(path.name + _OLDER)
+        part = path if _size(path) >= _TAIL_BYTES or not self._older.exists() else self._older
+        self._inode = part.stat().st_ino
+        self._position = max(0, part.stat().st_size - _TAIL_BYTES)
         self._skip_first = self._position > 0
         self._rest = b""
 
@@ -94,13 +110,31 @@ class _Tail:
         """The lines completed since the last read; starts over when the file was cut."""
         try:
             with self._path.open("rb") as file:
-                if file.seek(0, 2) < self._position:
+                inode = os.fstat(file.fileno()).st_ino
+                data = b""
+                if inode != self._inode:
+                    data = self._end_of_older()
+                    self._inode, self._position = inode, 0
+                elif file.seek(0, 2) < self._position:
                     self._position, self._rest = 0, b""
                 file.seek(self._position)
-                data = file.read(_TAIL_BYTES)
+                new = file.read(_TAIL_BYTES)
         except FileNotFoundError:
             return []
-        self._position += len(data)
+        self._position += len(new)
+        return self._lines(data + new)
+
+    def _end_of_older(self) -> bytes:
+        try:
+            with self._older.open("rb") as file:
+                if os.fstat(file.fileno()).st_ino != self._inode:
+                    return b""  # moved aside twice since: those lines are gone
+                file.seek(self._position)
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def _lines(self, data: bytes) -> list[bytes]:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _LONGEST_LINE:
             lines, self._rest = [*lines, self._rest], b""
@@ -109,12 +143,22 @@ class _Tail:
         return [line for line in lines if line.strip()]
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _read(home: Home, function: str, replica: str, tails: dict[Path, _Tail]) -> list[bytes]:
     files = replica_files(home, function)
     paths = files.get(replica, []) if replica else [p for group in files.values() for p in group]
     for path in paths:
         if path not in tails:
-            tails[path] = _Tail(path)
+            try:
+                tails[path] = _Tail(path)
+            except FileNotFoundError:
+                continue  # moved aside, pruned or deleted since it was listed
     timed = [_timed(tail.read()) for tail in tails.values()]
     return [line for _, line in heapq.merge(*timed, key=lambda pair: pair[0])]
 

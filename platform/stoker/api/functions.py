@@ -13,7 +13,7 @@ from stoker.api import settle, submit
 from stoker.api.function_logs import LogQuery, replica_files, stream
 from stoker.api.reply import Json, flag, json_body
 from stoker.api.settings import ApiSettings
-from stoker.api.view import exported, function_document, namespace_of, record_secrets
+from stoker.api.view import KnownSecrets, exported, function_document, namespace_of
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.function import PROJECT_LABEL
 from stoker.nouns.home import Home
@@ -87,10 +87,9 @@ class Functions:
         """Scales to zero or wakes."""
         name = request.path_params["name"]
         state = str((await json_body(request)).get("desiredState"))
-        await submit.desire(self.store, name, state)
+        asked = await submit.desire(self.store, name, state)
         if flag(request.headers.get(WAIT_HEADER)):
-            settled = settle.scaled(FunctionState(state))
-            await settle.wait(self.store, name, settled, settle.SCALE_WAIT_S)
+            await settle.wait_scaled(self.store, FunctionState(state), asked)
         return Response(status_code=202)
 
     async def delete_by_body(self, request: Request) -> Response:
@@ -123,7 +122,8 @@ class Functions:
         known = set(await self._replica_names(name)) | set(replica_files(self.home, name))
         if replica not in known:
             raise BadRequest(f"replica {replica!r} does not belong to function {name!r}")
-        lines = stream(self.home, name, query, record_secrets(record), replica=replica)
+        secrets = KnownSecrets(self.store, record)
+        lines = stream(self.home, name, query, secrets, replica=replica)
         return StreamingResponse(
             lines, media_type="text/plain", headers={"Cache-Control": "no-cache, private"}
         )

@@ -76,7 +76,7 @@ class Guard:
             return
         raise Forbidden(
             f"the Host header {', '.join(hosts)!r} is not one of this platform's names; "
-            "start it with an allowed host to serve it under another name"
+            f"use localhost, or the address that it listens on ({self._settings.host})"
         )
 
     def _check_key(self, headers: Mapping[str, str]) -> None:

@@ -18,7 +18,12 @@ from stoker.api.function_logs import LogQuery, stream
 from stoker.api.rates import RateMeter
 from stoker.api.reply import Json
 from stoker.api.settings import ApiSettings
-from stoker.api.view import function_document, invocation_address, record_secrets
+from stoker.api.view import (
+    KnownSecrets,
+    function_document,
+    invocation_address,
+    record_secrets,
+)
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.home import Home
 from stoker.nouns.record import Demand, FunctionRecord, Phase, ReplicaRecord, WorkerRecord
@@ -95,7 +100,7 @@ class Overview:
         name = request.path_params["name"]
         record = await submit.find(self.store, name)
         query = LogQuery.of(request.query_params, follow=False)
-        lines = stream(self.home, name, query, record_secrets(record))
+        lines = stream(self.home, name, query, KnownSecrets(self.store, record))
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     async def _changes(self, name: str, revision: int) -> Any:
@@ -106,7 +111,7 @@ class Overview:
                 if record is None:
                     yield b'{"deleted":true}\n'
                     return
-                done = settled(record)
+                done = await settled(record)
                 document = function_document(record, self.settings) | {"settled": done}
                 yield json.dumps(document).encode() + b"\n"
                 if done:

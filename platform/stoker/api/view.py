@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stoker.api.settings import ApiSettings
+from stoker.nouns.errors import StoreUnavailable
 from stoker.nouns.function import PROJECT_LABEL
 from stoker.nouns.record import FunctionRecord, Revision
 from stoker.nouns.secrecy import mask_text, masked, secret_values
+from stoker.store import Store
 
 NAMESPACE = "nuclio"
 """Nuclio's own default off Kubernetes; there is only this one here."""
@@ -49,6 +51,28 @@ def record_secrets(record: FunctionRecord) -> set[str]:
         if revision is not None
         for value in secret_values(revision.document).values()
     }
+
+
+class KnownSecrets:
+    """The secret values of a function as it changes; what was one once stays one.
+
+    Single writer: the one stream that calls it.
+    """
+
+    def __init__(self, store: Store, record: FunctionRecord) -> None:
+        self._store = store
+        self._name = record.name
+        self._values = record_secrets(record)
+
+    async def __call__(self) -> set[str]:
+        """All that were seen; with the store away, those known so far: logs must not end then."""
+        try:
+            record = await self._store.get_function(self._name)
+        except StoreUnavailable:
+            return self._values
+        if record is not None:
+            self._values |= record_secrets(record)
+        return self._values
 
 
 def _shown(record: FunctionRecord) -> dict[str, Any]:

@@ -22,8 +22,10 @@ log = logging.getLogger(__name__)
 
 READY_FD = "STOKER_READY_FD"
 """Environment variable: the descriptor on which a process says, once, that it is ready."""
+FAILED_S = 0.2
+"""After a start that the system refused, on top of the pause between starts."""
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
-SECRETS = frozenset({"STOKER_API_KEY"})
+SECRETS = frozenset({"STOKER_API_KEY", "STOKER_REDIS_URL"})
 """Not handed on: a zygote's environment is what functions see."""
 
 
@@ -71,9 +73,11 @@ class Child:
         said, say = os.pipe()
         try:
             process = self._spawn(say)
-        except OSError as error:
+        except BaseException as error:
             os.close(said)
-            raise StartFailed(f"{self.plan.name} cannot be started: {error}") from error
+            if isinstance(error, OSError):
+                raise StartFailed(f"{self.plan.name} cannot be started: {error}") from error
+            raise
         finally:
             os.close(say)
         self._close_ready_end()
@@ -162,15 +166,20 @@ class Child:
     async def keep(self) -> None:
         """Starts the process again whenever it dies; runs until cancelled."""
         while True:
-            await self.until_ended()
-            self._deaths = [*self._deaths, time.monotonic()][-32:]
-            wait = delay_s(self._deaths, now=time.monotonic())
-            log.warning("%s ended%s; started again in %.1f s", self.plan.name, self._how(), wait)
-            await asyncio.sleep(wait)
             try:
-                self.start()
-            except StokerError as error:
-                log.error("%s", first_line_of(error))
+                await self.until_ended()
+                await self._start_again()
+            except (StokerError, OSError) as error:
+                # A full disk, or no descriptor left: it may be well again by the next try.
+                log.error("%s: %s", self.plan.name, first_line_of(error))
+                await asyncio.sleep(FAILED_S)
+
+    async def _start_again(self) -> None:
+        self._deaths = [*self._deaths, time.monotonic()][-32:]
+        wait = delay_s(self._deaths, now=time.monotonic())
+        log.warning("%s ended%s; started again in %.1f s", self.plan.name, self._how(), wait)
+        await asyncio.sleep(wait)
+        self.start()
 
     def _how(self) -> str:
         status = self._process.returncode if self._process else None

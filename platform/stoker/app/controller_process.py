@@ -54,13 +54,19 @@ async def serve(settings: ProcessSettings, stop: asyncio.Event) -> None:
         store = await connect_patiently(settings, stop)
         if store is None:
             return
-        controller = Controller(store, home, _controller_settings(settings))
-        app = build_app(store, home, _api_settings(settings), controller.snapshot)
-        port = ControlPort(_uvicorn(app))
+        # Of its own: however many ask the port at once, the loop never waits for a connection.
+        ports_store = await connect_patiently(settings, stop)
         try:
-            await _run(controller, port, listening, stop, settings.drain_s)
+            if ports_store is not None:
+                controller = Controller(store, home, _controller_settings(settings))
+                app = build_app(ports_store, home, _api_settings(settings), controller.snapshot)
+                await _run(
+                    controller, ControlPort(_uvicorn(app)), listening, stop, settings.drain_s
+                )
         finally:
-            await store.close()
+            for opened in (store, ports_store):
+                if opened is not None:
+                    await opened.close()
 
 
 async def _run(

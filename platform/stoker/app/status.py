@@ -12,6 +12,7 @@ from stoker.app.lock import holder
 from stoker.app.processes import ProcessRecord
 from stoker.app.settings import Endpoints
 from stoker.nouns.home import Home
+from stoker.nouns.secrecy import url_for_people
 
 
 class ProcessStatus(BaseModel):
@@ -31,7 +32,8 @@ class PlatformStatus(BaseModel):
 
     Attributes:
         running: a supervisor holds the home; without one, processes may still be left.
-        endpoints: where it answers; None when it does not run or is not ready yet.
+        endpoints: where it answers, the Redis's password left out; None when it does not run or
+            is not ready yet.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,11 +53,15 @@ def status(home: Home) -> PlatformStatus:
         home=str(home.root),
         running=pid is not None,
         supervisor_pid=pid,
-        endpoints=Endpoints.model_validate(endpoints) if endpoints else None,
+        endpoints=_shown(Endpoints.model_validate(endpoints)) if endpoints else None,
         processes=tuple(
             _of(ProcessRecord.model_validate(entry)) for entry in read_json(home.processes) or ()
         ),
     )
+
+
+def _shown(endpoints: Endpoints) -> Endpoints:
+    return endpoints.model_copy(update={"redis_url": url_for_people(endpoints.redis_url)})
 
 
 def _of(record: ProcessRecord) -> ProcessStatus:

@@ -178,7 +178,9 @@ class Supervisor:
         return child
 
     def _keep(self, child: Child) -> None:
-        self._keepers.append(asyncio.create_task(child.keep()))
+        keeper = asyncio.create_task(child.keep(), name=child.plan.name)
+        keeper.add_done_callback(_tell_of_its_end)
+        self._keepers.append(keeper)
 
     def _record(self) -> None:
         write_json(
@@ -201,6 +203,12 @@ class Supervisor:
             child.forget()
         if ending.done() and not ending.cancelled():
             ending.result()
+
+
+def _tell_of_its_end(keeper: asyncio.Task[None]) -> None:
+    """A keeper ends by being cancelled; any other end would leave its process unkept, unsaid."""
+    if not keeper.cancelled() and (error := keeper.exception()) is not None:
+        log.critical("%s is kept running no longer", keeper.get_name(), exc_info=error)
 
 
 def _left_behind(home: Home) -> dict[str, ProcessRecord]:

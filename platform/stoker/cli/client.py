@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,9 +111,13 @@ class Client:
             raise refused(answer)
         return answer
 
-    def lines(self, path: str, *, timeout_s: float = LONG_S) -> Iterator[bytes]:
-        """The lines of a streamed reply as they come."""
-        with self.open("GET", path, timeout_s=timeout_s) as response:
+    def lines(self, path: str, *, may_pause: bool = False) -> Iterator[bytes]:
+        """The lines of a streamed reply as they come, with pauses of any length if they may.
+
+        Raises:
+            Failure: the platform cannot be reached, refuses, or falls silent.
+        """
+        with self.open("GET", path, timeout_s=LONG_S, may_pause=may_pause) as response:
             if response.status >= 400:
                 raise refused(Answer(response.status, response.headers, response.read()))
             while line := response.readline():
@@ -127,6 +132,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         *,
         timeout_s: float = TIMEOUT_S,
+        may_pause: bool = False,
     ) -> Iterator[http.client.HTTPResponse]:
         """Sends, and gives the reply unread, whatever its status.
 
@@ -137,8 +143,15 @@ class Client:
         kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s)
         try:
+            connection.connect()
+            # Kept in hand: the connection lets go of it when the reply ends with its close.
+            stream: socket.socket = connection.sock
             connection.request(method, path, body, {**self._headers, **(headers or {})})
-            yield connection.getresponse()
+            response = connection.getresponse()
+            if may_pause:
+                stream.settimeout(None)
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            yield response
         except TimeoutError as exc:
             raise Failure(f"{self._url} did not answer within {timeout_s:g} s") from exc
         except (OSError, http.client.HTTPException) as exc:

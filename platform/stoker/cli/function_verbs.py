@@ -24,7 +24,7 @@ def logs(
     path = f"/api/stoker/functions/{quote(name)}/logs?tailLines={tail}"
     path += f"&follow={str(follow).lower()}" + (f"&since={quote(since)}" if since else "")
     out = console()
-    for line in Client.control(home).lines(path):
+    for line in Client.control(home).lines(path, may_pause=follow):
         if as_json:
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()

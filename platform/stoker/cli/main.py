@@ -36,7 +36,12 @@ def up(
     gateway_port: Annotated[int, typer.Option(help="Data port; 0 picks a free one.")] = 8080,
     gateways: Annotated[int, typer.Option(help="Gateway processes.")] = 1,
     redis: Annotated[
-        str | None, typer.Option(metavar="URL", help="A Redis; by default one of its own.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="STOKER_REDIS_URL",
+            help="A Redis; by default one of its own. A password belongs in the variable.",
+        ),
     ] = None,
     devices: Annotated[str, typer.Option(help="auto, cpu, or sim:2x16GiB.")] = "auto",
     api_key_file: Annotated[

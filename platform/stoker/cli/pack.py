@@ -64,13 +64,17 @@ def pack_function(path: Path, *, name: str = "", project: str = "") -> Package:
 def _named(document: dict[str, Any], name: str, project: str) -> dict[str, Any]:
     from stoker.nouns.function import PROJECT_LABEL
 
-    metadata = dict(document.get("metadata") or {})
+    metadata = document.get("metadata") or {}
+    labels = metadata.get("labels") or {} if isinstance(metadata, dict) else None
+    if not isinstance(labels, dict):
+        return document  # The check that follows says what is wrong, and where.
+    metadata = dict(metadata)
     if name:
         metadata["name"] = name
     if project:
         own = str(metadata.get("name", ""))
         metadata["name"] = own if own.startswith(f"{project}-") else f"{project}-{own}"
-        metadata["labels"] = dict(metadata.get("labels") or {}) | {PROJECT_LABEL: project}
+        metadata["labels"] = labels | {PROJECT_LABEL: project}
     return document | {"metadata": metadata}
 
 

@@ -34,10 +34,10 @@ def pack_project(path: Path) -> list[Package]:
         Failure: an entry cannot be deployed here, with file, line and column.
     """
     file = YamlFile.read(path)
-    name = str((file.document.get("metadata") or {}).get("name") or "")
+    name = str(_mapping(file, "metadata").get("name") or "")
     if not name:
         raise Failure(f"{file.where('metadata')}: metadata.name: must be the project's name")
-    entries = (file.document.get("spec") or {}).get("functions") or []
+    entries = _mapping(file, "spec").get("functions") or []
     if not isinstance(entries, list) or not entries:
         raise Failure(f"{file.where('spec.functions')}: spec.functions: must list functions")
     functions: list[Package] = []
@@ -48,9 +48,17 @@ def pack_project(path: Path) -> list[Package]:
     return functions + graphs
 
 
+def _mapping(file: YamlFile, field: str) -> dict[str, Any]:
+    found = file.document.get(field) or {}
+    if not isinstance(found, dict):
+        kind = type(found).__name__
+        raise Failure(f"{file.where(field)}: {field}: must be a mapping, was {kind}")
+    return found
+
+
 def _entry(file: YamlFile, field: str, entry: Any, project: str) -> tuple[Package, bool]:
     url = str(entry.get("url") or "") if isinstance(entry, dict) else ""
-    base = file.path.parent / str((file.document.get("spec") or {}).get("context") or ".")
+    base = file.path.parent / str(_mapping(file, "spec").get("context") or ".")
     source = (base / url).resolve()
     if url.endswith((".yaml", ".yml")):
         _must_exist(file, field, source)

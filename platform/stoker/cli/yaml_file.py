@@ -10,6 +10,19 @@ import yaml
 
 from stoker.cli.failure import Failure
 
+_TAG = "tag:yaml.org,2002:"
+_NOT_JSON = frozenset(_TAG + kind for kind in ("timestamp", "binary", "set", "omap", "pairs"))
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads what JSON can say: a date without quotes is text, as Nuclio's own reader has it."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TAG + "timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
@@ -25,18 +38,22 @@ class YamlFile:
 
         Raises:
             Failure: naming file, line and column: unreadable, malformed, more than one document,
-                a key twice, or no mapping.
+                a key twice, what JSON cannot say, or no mapping.
         """
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as exc:
             raise Failure(f"{path} cannot be read: {exc}") from exc
-        node = _one_document(path, text)
-        _check_keys(path, node)
         try:
-            document = yaml.safe_load(text)
+            node = _one_document(path, text)
+            _Check(path).check(node)
+            document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
         except yaml.YAMLError as exc:
             raise _malformed(path, exc) from exc
+        except RecursionError as exc:
+            raise Failure(f"{path}: the file is nested too deeply") from exc
+        except (ValueError, KeyError) as exc:  # a tag such as !!int on what is none
+            raise Failure(f"{path}: a value cannot be read: {exc}") from exc
         if not isinstance(document, dict):
             raise Failure(f"{path}:1:1: must be a mapping, was {type(document).__name__}")
         return cls(path, document, node)
@@ -52,40 +69,70 @@ class YamlFile:
             if child is None:
                 break
             node = child
-        return f"{self.path}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+        return _place(self.path, node)
 
 
 def _one_document(path: Path, text: str) -> yaml.nodes.Node:
-    try:
-        nodes = [n for n in yaml.compose_all(text, Loader=yaml.SafeLoader) if n is not None]
-    except yaml.YAMLError as exc:
-        raise _malformed(path, exc) from exc
+    nodes = [n for n in yaml.compose_all(text, Loader=_Loader) if n is not None]
     if not nodes:
         raise Failure(f"{path}:1:1: the file is empty")
     if len(nodes) > 1:
-        mark = nodes[1].start_mark
         raise Failure(
-            f"{path}:{mark.line + 1}:{mark.column + 1}: a second YAML document begins here; "
+            f"{_place(path, nodes[1])}: a second YAML document begins here; "
             "must be one document a file"
         )
     node: yaml.nodes.Node = nodes[0]
     return node
 
 
-def _check_keys(path: Path, node: yaml.nodes.Node) -> None:
-    """YAML lets the last of two equal keys win, in silence."""
-    if isinstance(node, yaml.nodes.MappingNode):
+class _Check:
+    """Refuses what YAML takes and no function can be: each node once, however often it is named."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._done: set[int] = set()
+        self._around: set[int] = set()
+
+    def check(self, node: yaml.nodes.Node) -> None:
+        """Looks at the node and all below it.
+
+        Raises:
+            Failure: with the place.
+        """
+        if id(node) in self._around:
+            raise Failure(f"{_place(self._path, node)}: the value contains itself")
+        if id(node) in self._done:
+            return
+        if node.tag in _NOT_JSON:
+            kind = node.tag.removeprefix(_TAG)
+            raise Failure(f"{_place(self._path, node)}: !!{kind} has no place in JSON; quote it")
+        self._done.add(id(node))
+        self._around.add(id(node))
+        for below in self._below(node):
+            self.check(below)
+        self._around.discard(id(node))
+
+    def _below(self, node: yaml.nodes.Node) -> list[yaml.nodes.Node]:
+        if isinstance(node, yaml.nodes.SequenceNode):
+            return list(node.value)
+        if not isinstance(node, yaml.nodes.MappingNode):
+            return []
         seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                mark = key.start_mark
-                place = f"{path}:{mark.line + 1}:{mark.column + 1}"
-                raise Failure(f"{place}: the key {key.value!r} is there twice")
-            seen.add(str(key.value))
-            _check_keys(path, value)
-    elif isinstance(node, yaml.nodes.SequenceNode):
-        for item in node.value:
-            _check_keys(path, item)
+        for key, _ in node.value:
+            self._check_key(key, seen)
+        return [value for _, value in node.value]
+
+    def _check_key(self, key: yaml.nodes.Node, seen: set[str]) -> None:
+        """YAML lets the last of two equal keys win, in silence."""
+        if not isinstance(key, yaml.nodes.ScalarNode) or key.tag in _NOT_JSON:
+            raise Failure(f"{_place(self._path, key)}: a key must be plain text")
+        if key.value in seen and key.tag != _TAG + "merge":
+            raise Failure(f"{_place(self._path, key)}: the key {key.value!r} is there twice")
+        seen.add(str(key.value))
+
+
+def _place(path: Path, node: yaml.nodes.Node) -> str:
+    return f"{path}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
 
 
 def _child(node: yaml.nodes.Node, part: str) -> yaml.nodes.Node | None:

@@ -6,9 +6,13 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 from stoker.controller.effects import Change
 from stoker.controller.environment import environment
@@ -16,6 +20,7 @@ from stoker.controller.happenings import BuildFailed, Built, Happening
 from stoker.controller.pip_plan import read_plan
 from stoker.controller.source import check_handler, unpack
 from stoker.controller.subprocesses import run_streaming
+from stoker.controller.threads import to_its_end
 from stoker.controller.world import append_logs, if_candidate
 from stoker.nouns.errors import BadRequest, StokerError
 from stoker.nouns.function import FunctionConfig
@@ -28,10 +33,15 @@ LOG_BATCH_S = 0.25
 """Lines of a build are written together: pip tells hundreds, and each write is announced."""
 
 Tell = Callable[[str], None]
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Builds:
-    """Runs at most one build a function; the newest candidate's."""
+    """Runs at most one build a function; the newest candidate's.
+
+    All work on a function's files waits its turn: a function that was deleted and made again has
+    the same folders, and a stopped build ends later than the one that follows is asked for.
+    """
 
     def __init__(
         self,
@@ -43,15 +53,16 @@ class Builds:
         self._change = change
         self._report = report
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def start(self, record: FunctionRecord) -> None:
         """Begins the candidate's build; the outcome is reported."""
         if record.candidate is None:
             return
         self.stop(record.name)
-        task = asyncio.get_running_loop().create_task(self._run(record.name, record.candidate))
-        self._running[record.name] = task
-        task.add_done_callback(lambda done: self._ended(record.name, done))
+        work = partial(self._run, record.name, record.candidate)
+        self._running[record.name] = self._begin(record.name, work)
 
     def stop(self, function: str) -> None:
         """Ends the function's build with all its processes; nothing is reported."""
@@ -59,14 +70,30 @@ class Builds:
         if task is not None:
             task.cancel()
 
+    def clean(self, function: str, remove: Callable[[], None]) -> None:
+        """Removes files of the function in a thread, between its builds."""
+        self._begin(function, partial(to_its_end, remove))
+
     async def close(self) -> None:
         """Ends all builds."""
-        tasks = list(self._running.values())
         for name in list(self._running):
             self.stop(name)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, function: str, work: Work) -> asyncio.Task[None]:
+        turn = self._turns.setdefault(function, asyncio.Lock())
+        task = asyncio.get_running_loop().create_task(self._in_turn(turn, work))
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(function, done))
+        return task
+
+    @staticmethod
+    async def _in_turn(turn: asyncio.Lock, work: Work) -> None:
+        async with turn:
+            await work()
 
     def _ended(self, function: str, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if self._running.get(function) is task:
             del self._running[function]
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -82,6 +109,10 @@ class Builds:
             failure = exc.message
         except (OSError, UnicodeError) as exc:
             failure = f"the build cannot run: {exc}"
+        except Exception as exc:
+            # Unreported, the function would be "building" until somebody deploys it anew.
+            log.exception("the build of %s broke", function)
+            failure = f"the build broke: {type(exc).__name__}: {exc}"
         finally:
             lines.flush()
         if built is not None:
@@ -96,7 +127,8 @@ class Builds:
         ours = f"{sys.version_info.major}.{sys.version_info.minor}"
         if version and version != ours:
             tell(f"runtime {wanted}:{version} asked for: this home runs Python {ours}")
-        await asyncio.to_thread(unpack, config, code)
+        stopped = threading.Event()
+        await to_its_end(partial(unpack, config, code, stopped), stopped.set)
         plan = await asyncio.to_thread(read_plan, config.spec.build, code)
         site: Path | None = None
         if not plan.is_empty:

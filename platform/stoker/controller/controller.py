@@ -7,13 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import httpx
-
-from stoker.controller.cron import Crontab, Firing
+from stoker.controller.cron import Crontab, Firings
 from stoker.controller.devices import find_devices
 from stoker.controller.hands import Hands, SystemClock, kill
 from stoker.controller.happenings import (
     DemandSeen,
+    DemandUnknown,
     FunctionSeen,
     Happening,
     Snapshot,
@@ -41,7 +40,6 @@ MEMORY_S = 1.0
 CRON_S = 0.5
 ORPHANS_S = 15.0
 LOGS_S = 60.0
-CRON_TIMEOUT_S = 600.0
 SETTLE_POLL_S = 0.02
 DRAIN_MARGIN_S = 3.0
 """Beyond the longest termination timeout, for SIGTERM, SIGKILL and the last records."""
@@ -63,7 +61,7 @@ class Controller:
         self._hands: Hands | None = None
         self._reconciler: Reconciler | None = None
         self._crontab = Crontab()
-        self._firings: set[asyncio.Task[None]] = set()
+        self._firings = Firings(settings)
         self._adopted = False
         self._missed = False
         self._after_loss = False
@@ -126,8 +124,7 @@ class Controller:
         self._adopted = False
         if hands is not None:
             await hands.close()
-        for task in self._firings:
-            task.cancel()
+        await self._firings.close()
         self._leadership.unlock()
 
     async def _handle(self, reconciler: Reconciler) -> None:
@@ -164,9 +161,12 @@ class Controller:
         """
         if not self._missed:
             return
+        # Before the records: code that is there already is not that of a function created since.
+        code = await asyncio.to_thread(_functions_with_code, self._home)
         functions = await self._store.list_functions()
+        unreadable = self._store.unreadable_functions()
         replicas = await self._store.list_replicas()
-        self._events.put_nowait(Snapshot(functions, replicas, self._after_loss))
+        self._events.put_nowait(Snapshot(functions, replicas, self._after_loss, unreadable, code))
         self._missed = self._after_loss = False
 
     async def _observe_time(self, every_s: float, act: Callable[[], Awaitable[None]]) -> None:
@@ -181,6 +181,7 @@ class Controller:
             self._events.put_nowait(DemandSeen(await self._store.read_demand()))
         except StoreUnavailable:
             log.debug("no demand: the store is away")
+            self._events.put_nowait(DemandUnknown())
         self._events.put_nowait(Tick())
 
     async def _heartbeat(self) -> None:
@@ -202,25 +203,7 @@ class Controller:
         serving = [live.record.serving for live in self._reconciler.world.functions.values()]
         now = SystemClock().epoch()
         for firing in self._crontab.due((r.config for r in serving if r), now):
-            task = asyncio.get_running_loop().create_task(self._fire(firing))
-            self._firings.add(task)
-            task.add_done_callback(self._firings.discard)
-
-    async def _fire(self, firing: Firing) -> None:
-        key = self._settings.gateway_key
-        headers = dict(firing.headers)
-        if key is not None:
-            headers["Authorization"] = f"Bearer {key.get_secret_value()}"
-        try:
-            async with httpx.AsyncClient(timeout=CRON_TIMEOUT_S, trust_env=False) as client:
-                answer = await client.post(
-                    self._settings.gateway_url, content=firing.body, headers=headers
-                )
-        except httpx.HTTPError as exc:
-            log.warning("cron %s of %s: %r", firing.trigger, firing.function, exc)
-            return
-        level = logging.INFO if answer.is_success else logging.WARNING
-        log.log(level, "cron %s of %s: %d", firing.trigger, firing.function, answer.status_code)
+            self._firings.start(firing)
 
     async def _end_orphans(self) -> None:
         if self._reconciler is None or not self._adopted:
@@ -268,3 +251,9 @@ class Controller:
             await self._leadership.give_back()
         except StoreUnavailable:
             log.info("the lease is not given back: the store is away")
+
+
+def _functions_with_code(home: Home) -> frozenset[str]:
+    if not home.functions.is_dir():
+        return frozenset()
+    return frozenset(path.name for path in home.functions.iterdir() if path.is_dir())

@@ -10,11 +10,14 @@ import sys
 import sysconfig
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stoker.controller.pip_plan import PipPlan
 from stoker.controller.source import disk_full_is_ours
 from stoker.controller.subprocesses import run_streaming
+from stoker.controller.threads import to_its_end
 from stoker.nouns.errors import BadRequest
 
 _FINISHED = ".finished"
@@ -30,25 +33,55 @@ async def environment(root: Path, plan: PipPlan, code: Path, tell: Callable[[str
         BadRequest: pip failed; its words have been told.
         InsufficientStorage: the disk is full.
     """
-    digest = plan.digest(code)
+    digest = await to_its_end(partial(plan.digest, code))
     folder = root / digest
-    async with _locked(root / f"{digest}.lock"):
+    async with _locked(root / f"{digest}.lock") as lock:
         if await asyncio.to_thread((folder / _FINISHED).is_file):
             tell(f"environment {digest}: reused")
             return site_packages(folder)
         tell(f"environment {digest}: installing {', '.join(plan.requirements)}")
         try:
-            await _build(folder, plan, code, tell)
+            await _build(folder, plan, _Step(code, tell, lock))
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            await _remove(folder)
             raise
     return site_packages(folder)
 
 
-async def _build(folder: Path, plan: PipPlan, code: Path, tell: Callable[[str], None]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+async def _remove(folder: Path) -> None:
+    await to_its_end(partial(shutil.rmtree, folder, ignore_errors=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Runs one command of an installation, which holds the environment's lock as well.
+
+    Else the lock of a killed controller would be free while its pip still writes.
+    """
+
+    code: Path
+    tell: Callable[[str], None]
+    lock: int
+
+    async def run(self, command: list[str], failure: str) -> None:
+        last: list[str] = []
+
+        def keep(line: str) -> None:
+            last[:] = [*last[-4:], line]
+            self.tell(line)
+
+        status = await run_streaming(
+            command, env=os.environ, cwd=self.code, tell=keep, inherited=(self.lock,)
+        )
+        if status:
+            errors = [line for line in last if "ERROR" in line] or last[-1:]
+            raise BadRequest(f"{failure} (exit code {status}): {'; '.join(errors)}")
+
+
+async def _build(folder: Path, plan: PipPlan, step: _Step) -> None:
+    await _remove(folder)
     create = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
-    await _run(create, code, tell, "the environment cannot be made")
+    await step.run(create, "the environment cannot be made")
     with disk_full_is_ours():
         # pip then sees what the platform has and installs only what differs.
         platform_sites = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
@@ -58,24 +91,11 @@ async def _build(folder: Path, plan: PipPlan, code: Path, tell: Callable[[str], 
         "install", "--no-input", "--disable-pip-version-check", "--progress-bar=off",
         *plan.options, *plan.requirements,
     ]  # fmt: skip
-    await _run(install, code, tell, "pip install failed")
+    await step.run(install, "pip install failed")
     with disk_full_is_ours():
         marker = folder / f"{_FINISHED}.new"
         marker.write_text("\n".join(plan.requirements))
         marker.rename(folder / _FINISHED)
-
-
-async def _run(command: list[str], code: Path, tell: Callable[[str], None], failure: str) -> None:
-    last: list[str] = []
-
-    def keep(line: str) -> None:
-        last[:] = [*last[-4:], line]
-        tell(line)
-
-    status = await run_streaming(command, env=os.environ, cwd=code, tell=keep)
-    if status:
-        errors = [line for line in last if "ERROR" in line] or last[-1:]
-        raise BadRequest(f"{failure} (exit code {status}): {'; '.join(errors)}")
 
 
 def site_packages(folder: Path) -> Path:
@@ -85,8 +105,11 @@ def site_packages(folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def _locked(path: Path) -> AsyncIterator[None]:
-    """Holds the file's lock; polled, so that a cancelled build does not leave a waiting thread."""
+async def _locked(path: Path) -> AsyncIterator[int]:
+    """Holds the file's lock: its descriptor.
+
+    Polled, so that a cancelled build does not leave a waiting thread.
+    """
     with disk_full_is_ours():
         path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -97,6 +120,6 @@ async def _locked(path: Path) -> AsyncIterator[None]:
                 break
             except BlockingIOError:
                 await asyncio.sleep(_LOCK_POLL_S)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

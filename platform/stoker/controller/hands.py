@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal as signals
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from stoker.controller.build import Builds
 from stoker.controller.effects import Change
-from stoker.controller.happenings import Happening
+from stoker.controller.happenings import Happening, StartRefused
 from stoker.controller.kind import choose_kind
 from stoker.controller.log_files import append_line, remove_logs
 from stoker.controller.outbox import Outbox
@@ -25,6 +27,9 @@ from stoker.nouns.record import FunctionRecord, ReplicaRecord
 from stoker.store import Store
 
 log = logging.getLogger(__name__)
+
+Revision = tuple[str, int]
+Worker = tuple[str, int]
 
 
 class SystemClock:
@@ -50,6 +55,7 @@ class Hands:
         report: Callable[[Happening], None],
     ) -> None:
         self._home = home
+        self._report = report
         self.links = WorkerLinks(report)
         self.outbox = Outbox(store, report)
         self.builds = Builds(home, self.outbox.change_function, report)
@@ -57,19 +63,44 @@ class Hands:
             kind: ZygoteClient(kind, home.zygote_socket(kind), report)
             for kind in settings.zygotes | {ZygoteKind.PLAIN}
         }
-        self._kinds: dict[tuple[str, int], ZygoteKind] = {}
+        self._kinds: dict[Revision, asyncio.Task[ZygoteKind]] = {}
+        self._starting: dict[Worker, asyncio.Task[None]] = {}
 
     def start_worker(self, launch: WorkerLaunch) -> None:
-        """Sends the launch to the zygote of the function's kind."""
-        kind = self.kind_of(launch)
-        Path(launch.log).parent.mkdir(parents=True, exist_ok=True)
-        self.zygotes.get(kind, self.zygotes[ZygoteKind.PLAIN]).launch(launch)
+        """Sends the launch to the zygote of the function's kind, once that is known."""
+        kind = self._kind_of(launch)
+        if kind.done():
+            self._launch(launch, kind)
+            return
+        worker = (launch.replica, launch.index)
+        task = asyncio.get_running_loop().create_task(self._launch_later(launch, kind))
+        self._starting[worker] = task
+        task.add_done_callback(lambda done: self._started(worker, done))
 
-    def kind_of(self, launch: WorkerLaunch) -> ZygoteKind:
-        """The kind of zygote; read from the code once a revision."""
+    async def _launch_later(self, launch: WorkerLaunch, kind: asyncio.Task[ZygoteKind]) -> None:
+        await asyncio.wait({kind})
+        self._launch(launch, kind)
+
+    def _started(self, worker: Worker, task: asyncio.Task[None]) -> None:
+        if self._starting.get(worker) is task:
+            del self._starting[worker]
+
+    def _launch(self, launch: WorkerLaunch, kind: asyncio.Task[ZygoteKind]) -> None:
+        try:
+            zygote = self.zygotes.get(kind.result(), self.zygotes[ZygoteKind.PLAIN])
+            Path(launch.log).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            # A full disk must cost this start, not the controller.
+            self._report(StartRefused(launch.replica, launch.index, str(exc)))
+            return
+        zygote.launch(launch)
+
+    def _kind_of(self, launch: WorkerLaunch) -> asyncio.Task[ZygoteKind]:
+        """The kind of zygote; read from the code once a revision, in a thread."""
         key = (launch.function, launch.revision)
         if key not in self._kinds:
-            self._kinds[key] = choose_kind(launch)
+            choosing = asyncio.to_thread(choose_kind, launch)
+            self._kinds[key] = asyncio.get_running_loop().create_task(choosing)
         return self._kinds[key]
 
     def watch_worker(self, replica: str, index: int, socket: str) -> None:
@@ -83,6 +114,9 @@ class Hands:
     def kill_worker(self, replica: str, index: int, pid: int, signal: int) -> None:
         """Signals the process, or withdraws its launch."""
         if not pid:
+            starting = self._starting.pop((replica, index), None)
+            if starting is not None:
+                starting.cancel()
             for zygote in self.zygotes.values():
                 zygote.withdraw(replica, index)
             return
@@ -91,7 +125,10 @@ class Hands:
     def forget_worker(self, replica: str, index: int, socket: str) -> None:
         """Closes the connection and unlinks the socket file."""
         self.links.forget(replica, index)
-        Path(socket).unlink(missing_ok=True)
+        try:
+            Path(socket).unlink(missing_ok=True)
+        except OSError as exc:
+            log.warning("the socket %s cannot be removed: %s", socket, exc)
 
     def log_worker(self, replica: ReplicaRecord, index: int, level: str, message: str) -> None:
         """Appends a JSON line to the worker's log file."""
@@ -127,12 +164,17 @@ class Hands:
         self._kinds = {
             key: kind for key, kind in self._kinds.items() if key[0] != function or key[1] in keep
         }
+        self.builds.clean(function, partial(self._remove_files, function, keep))
+
+    def _remove_files(self, function: str, keep: frozenset[int]) -> None:
         remove_revisions(self._home.code(function, 0).parent, keep)
         if not keep:
             remove_logs(self._home.function_logs(function))
 
     async def close(self) -> None:
         """Lets go of everything; workers live on."""
+        for task in self._starting.values():
+            task.cancel()
         await self.builds.close()
         self.links.close()
 

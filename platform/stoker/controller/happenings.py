@@ -9,11 +9,19 @@ from stoker.nouns.record import Demand, FunctionRecord, ReplicaRecord
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that the store holds. ``after_loss``: the connection had been lost before."""
+    """All that the store holds.
+
+    Attributes:
+        after_loss: the connection had been lost before.
+        unreadable: functions that are there and cannot be read; they are not deleted.
+        code: functions of whom code lies in the home.
+    """
 
     functions: dict[str, FunctionRecord]
     replicas: dict[str, ReplicaRecord]
     after_loss: bool = False
+    unreadable: frozenset[str] = frozenset()
+    code: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,11 @@ class DemandSeen:
     """What the gateways report, by gateway and function."""
 
     demand: dict[str, dict[str, Demand]]
+
+
+@dataclass(frozen=True, slots=True)
+class DemandUnknown:
+    """The store is away: what the gateways see now, nobody here knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,7 @@ Happening = (
     | FunctionSeen
     | WakeAsked
     | DemandSeen
+    | DemandUnknown
     | Tick
     | WorkerStarted
     | StartRefused

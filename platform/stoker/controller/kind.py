@@ -6,14 +6,25 @@ Whether a fork will do at all is the zygote's own judgement: it knows what it ha
 from __future__ import annotations
 
 import ast
+import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from stoker.nouns.launch import WorkerLaunch, ZygoteKind
 
+log = logging.getLogger(__name__)
+
 _TORCH = frozenset({"torch", "transformers", "onnxruntime", "stoker.models"})
 _MODEL_LOADER = "load_model"
 LARGEST_SCANNED_BYTES = 1024 * 1024
+
+_IMPORT = re.compile(
+    r"(?:^|[;:])[ \t]*"
+    r"(from[ \t]+[\w.]+[ \t]+import[ \t]*\([^)]*\)|(?:from|import)[ \t](?:[^\n\\]|\\\r?\n)*)",
+    re.MULTILINE,
+)
+"""What may be an import statement, alone or after another statement."""
 
 
 def choose_kind(launch: WorkerLaunch) -> ZygoteKind:
@@ -42,19 +53,33 @@ def _any_under(imported: Iterable[str], roots: frozenset[str]) -> bool:
 def imports_of(folder: Path) -> frozenset[str]:
     """Dotted names that the folder's top-level modules import, ``from`` names included.
 
-    Files that are no Python are skipped here: the worker's own import says what is wrong with them.
+    What is no Python is skipped here: the worker's own import says what is wrong with it. A line of
+    a text that reads like an import counts as one.
     """
     names: set[str] = set()
     for path in sorted(folder.glob("*.py")):
-        if path.stat().st_size > LARGEST_SCANNED_BYTES:
-            continue
         try:
-            tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError):
+            if path.stat().st_size > LARGEST_SCANNED_BYTES:
+                continue
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as exc:
+            log.info("%s is not scanned for imports: %s", path, exc)
+            continue
+        names.update(_imports(text))
+    return frozenset(names)
+
+
+def _imports(text: str) -> set[str]:
+    """Statement by statement: one parse of a large file would hold all threads for a second."""
+    names: set[str] = set()
+    for found in _IMPORT.finditer(text):
+        try:
+            tree = ast.parse(found[1])
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for node in ast.walk(tree):
             names.update(_imported(node))
-    return frozenset(names)
+    return names
 
 
 def _imported(node: ast.AST) -> set[str]:

@@ -1,4 +1,4 @@
-"""Function logs: a file a worker would grow without end; the oldest go."""
+"""Function logs: at most two parts a worker, which bounds them itself; the oldest go."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ def prune_logs(folder: Path, in_use: frozenset[str]) -> list[Path]:
         folder: one function's logs.
         in_use: names of files that live workers write.
     """
-    if not folder.is_dir():
-        return []
     dated = []
-    for path in folder.iterdir():
-        facts = path.stat()
+    for path in _files(folder):
+        try:
+            facts = path.stat()
+        except FileNotFoundError:
+            # Its worker has just moved it aside, or the function went.
+            continue
         dated.append((facts.st_mtime, facts.st_size, path))
     removed: list[Path] = []
     count = size = 0
@@ -37,6 +39,13 @@ def prune_logs(folder: Path, in_use: frozenset[str]) -> list[Path]:
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if not path.is_dir()]
+    except FileNotFoundError:
+        return []
 
 
 def append_line(path: Path, replica: ReplicaRecord, index: int, level: str, message: str) -> None:

@@ -25,6 +25,8 @@ async def end_orphans(
 ) -> list[str]:
     """Drains or ends every worker in ``folder`` that is not known; unlinks sockets of the dead.
 
+    One that does not answer keeps its socket, the only way to it: the next sweep asks again.
+
     Returns:
         The names of the sockets that were dealt with.
     """
@@ -41,23 +43,39 @@ def _sockets(folder: Path) -> list[str]:
 async def _end(path: Path, kill: Callable[[int, int], None]) -> None:
     try:
         reader, writer = await asyncio.open_unix_connection(path)
-    except OSError:
+    except ConnectionRefusedError:
         await asyncio.to_thread(path.unlink, missing_ok=True)
         return
+    except OSError as exc:
+        log.warning("worker %s belongs to nobody and cannot be reached: %s", path.name, exc)
+        return
     try:
-        writer.write(_HELLO)
-        pid = await asyncio.wait_for(_pid(reader), ANSWER_S)
-        log.warning("worker %s (pid %d) belongs to nobody: ending it", path.name, pid)
-        writer.write(_DRAIN)
-        try:
-            await asyncio.wait_for(reader.read(-1), DRAIN_S)
-        except TimeoutError:
-            kill(pid, signal.SIGKILL)
-    except (TimeoutError, OSError, EOFError) as exc:
+        await _drain(path.name, reader, writer, kill)
+    except (EOFError, ConnectionError):
+        log.info("worker %s belonged to nobody and is gone", path.name)
+    except (TimeoutError, OSError, ValueError, LookupError, TypeError) as exc:
         log.warning("worker %s belongs to nobody and does not answer: %r", path.name, exc)
+        return
     finally:
         writer.close()
     await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+async def _drain(
+    name: str,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    kill: Callable[[int, int], None],
+) -> None:
+    """Returns once it has ended, of itself or by force."""
+    writer.write(_HELLO)
+    pid = await asyncio.wait_for(_pid(reader), ANSWER_S)
+    log.warning("worker %s (pid %d) belongs to nobody: ending it", name, pid)
+    writer.write(_DRAIN)
+    try:
+        await asyncio.wait_for(reader.read(-1), DRAIN_S)
+    except TimeoutError:
+        kill(pid, signal.SIGKILL)
 
 
 async def _pid(reader: asyncio.StreamReader) -> int:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from stoker.controller.effects import Change
 from stoker.controller.happenings import FunctionSeen, Happening
-from stoker.nouns.errors import Conflict, FunctionNotFound, StoreUnavailable
+from stoker.nouns.errors import Conflict, FunctionNotFound, RecordUnreadable, StoreUnavailable
 from stoker.nouns.record import FunctionRecord, ReplicaRecord
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,16 @@ class Outbox:
             seen: FunctionRecord | None = await self._store.update_function(name, all_of_them)
         except FunctionNotFound:
             seen = None
-        del changes[: len(taken)]
-        if not changes:
-            self._changes.pop(name, None)
+        except (RecordUnreadable, Conflict) as error:
+            # Kept, it would be tried for ever, and every other function's change behind it.
+            log.error("a change of function %s is dropped: %s", name, error)
+            self._done(name, len(taken))
+            return
+        self._done(name, len(taken))
         self._report(FunctionSeen(name, seen))
+
+    def _done(self, name: str, count: int) -> None:
+        changes = self._changes[name]
+        del changes[:count]
+        if not changes:
+            del self._changes[name]

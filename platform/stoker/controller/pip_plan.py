@@ -6,7 +6,7 @@ import hashlib
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stoker.nouns.errors import BadRequest
@@ -63,64 +63,83 @@ def read_plan(build: Build, code: Path) -> PipPlan:
         BadRequest: a build command is anything but ``pip install``, or carries an option that would
             reach outside the function's environment.
     """
-    requirements = [entry.strip() for entry in build.requirements if entry.strip()]
-    options: list[str] = []
+    reading = _Reading(code, [entry.strip() for entry in build.requirements if entry.strip()])
     for command in build.commands:
-        _read_command(command, code, requirements, options)
+        reading.command(command)
     listed = code / "requirements.txt"
     if listed.is_file():
-        _read_file(listed, code, requirements, options)
-    return PipPlan(tuple(sorted({_normal(entry) for entry in requirements})), tuple(options))
+        reading.file(listed)
+    requirements = sorted({_normal(entry) for entry in reading.requirements})
+    return PipPlan(tuple(requirements), tuple(reading.options))
 
 
-def _read_command(command: str, code: Path, requirements: list[str], options: list[str]) -> None:
+def _split(text: str, what: str) -> list[str]:
     try:
-        words = shlex.split(command)
+        return shlex.split(text)
     except ValueError as exc:
-        raise BadRequest(f"build command {command!r} cannot be read: {exc}") from exc
-    if words[1:3] == ["-m", "pip"] and words[0].startswith("python"):
-        words = ["pip", *words[3:]]
-    if len(words) < 2 or words[0] not in _PIP or words[1] != "install":
-        raise BadRequest(
-            f'build command {command!r} is not supported: only "pip install …" runs here, '
-            "into the function's own environment"
-        )
-    _read_words(words[2:], code, requirements, options, command)
+        raise BadRequest(f"{what} {text!r} cannot be read: {exc}") from exc
 
 
-def _read_words(
-    words: list[str], code: Path, requirements: list[str], options: list[str], where: str
-) -> None:
-    rest = iter(words)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        if word in ("-r", "--requirement"):
-            _read_file(code / next(rest, ""), code, requirements, options)
-        elif word in _WITH_VALUE or word in _FILES:
-            options += [word, next(rest, "")]
-        elif equals and (name in _WITH_VALUE or name in _FILES):
-            options += [name, value]
-        elif word in _FLAGS:
-            options.append(word)
-        elif word in _DROPPED:
-            continue
-        elif word.startswith("-"):
-            raise BadRequest(f"{where!r}: the option {word!r} is not supported")
-        else:
-            requirements.append(word)
+@dataclass(slots=True)
+class _Reading:
+    """What has been read so far.
 
+    Attributes:
+        code: where files are looked for.
+        requirements: as written.
+        options: as written, with their values.
+        files: those that were read: two that name each other would be read without end.
+    """
 
-def _read_file(path: Path, code: Path, requirements: list[str], options: list[str]) -> None:
-    if not path.is_file():
-        raise BadRequest(f"the requirements file {str(path)!r} does not exist")
-    for line in path.read_text(encoding="utf-8").splitlines():
-        text = line.split(" #")[0].strip()
-        if not text or text.startswith("#"):
-            continue
-        if text.startswith("-"):
-            _read_words(shlex.split(text), code, requirements, options, text)
-        else:
-            requirements.append(text)
+    code: Path
+    requirements: list[str]
+    options: list[str] = field(default_factory=list)
+    files: set[Path] = field(default_factory=set)
+
+    def command(self, command: str) -> None:
+        words = _split(command, "build command")
+        if words[1:3] == ["-m", "pip"] and words[0].startswith("python"):
+            words = ["pip", *words[3:]]
+        if len(words) < 2 or words[0] not in _PIP or words[1] != "install":
+            raise BadRequest(
+                f'build command {command!r} is not supported: only "pip install …" runs here, '
+                "into the function's own environment"
+            )
+        self._words(words[2:], command)
+
+    def _words(self, words: list[str], where: str) -> None:
+        rest = iter(words)
+        for word in rest:
+            name, equals, value = word.partition("=")
+            if word in ("-r", "--requirement"):
+                self.file(self.code / next(rest, ""))
+            elif word in _WITH_VALUE or word in _FILES:
+                self.options += [word, next(rest, "")]
+            elif equals and (name in _WITH_VALUE or name in _FILES):
+                self.options += [name, value]
+            elif word in _FLAGS:
+                self.options.append(word)
+            elif word in _DROPPED:
+                continue
+            elif word.startswith("-"):
+                raise BadRequest(f"{where!r}: the option {word!r} is not supported")
+            else:
+                self.requirements.append(word)
+
+    def file(self, path: Path) -> None:
+        if not path.is_file():
+            raise BadRequest(f"the requirements file {str(path)!r} does not exist")
+        if path.resolve() in self.files:
+            return
+        self.files.add(path.resolve())
+        for line in path.read_text(encoding="utf-8").splitlines():
+            text = line.split(" #")[0].strip()
+            if not text or text.startswith("#"):
+                continue
+            if text.startswith("-"):
+                self._words(_split(text, f"{path.name}: the line"), text)
+            else:
+                self.requirements.append(text)
 
 
 def _normal(entry: str) -> str:

@@ -8,12 +8,15 @@ a tick and not a function.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 from stoker.controller.crashes import Crashes
 from stoker.controller.happenings import (
     BuildFailed,
     Built,
     DemandSeen,
+    DemandUnknown,
     FunctionSeen,
     Happening,
     OverMemory,
@@ -45,6 +48,8 @@ class Reconciler:
         self.world = world
         self.replicas = Replicas(world)
         self._stopping = False
+        self._ownerless: set[str] = set()
+        """Functions without a record of whom code or workers were found."""
         self.crashes = Crashes(world, self.replicas)
         self._rollouts = Rollouts(world, self.replicas, self.crashes)
         self._scaler = Scaler(world, self.replicas, self.crashes)
@@ -52,11 +57,45 @@ class Reconciler:
         self._workers = Workers(world, self.replicas, self._crashed)
 
     def handle(self, event: Happening) -> None:
-        """Takes one happening to its end."""
-        for name in self._take(event):
+        """Takes one happening to its end. No event can end the controller."""
+        for name in self._taken(event):
             live = self.world.functions.get(name)
             if live is not None:
                 self._advance(live)
+
+    def _taken(self, event: Happening) -> list[str]:
+        try:
+            return self._take(event)
+        except Exception as exc:
+            # The next tick looks at everything again; a loop that has ended looks at nothing.
+            names = self._about(event)
+            log.error("%s of %s cannot be handled", type(event).__name__, names, exc_info=exc)
+            for name in names:
+                if name in self.world.functions:
+                    self._complain(self.world.functions[name], exc)
+            return names or list(self.world.functions)
+
+    def _about(self, event: Happening) -> list[str]:
+        """The function that a happening is about; none when it is about all of them."""
+        match event:
+            case FunctionSeen(name) | WakeAsked(name) | Built(name) | BuildFailed(name):
+                return [name]
+            case Tick() | DemandSeen() | DemandUnknown() | Snapshot():
+                return []
+            case _:
+                replica = self.world.replicas.get(event.replica)
+                return [replica.function] if replica else []
+
+    def _alone(self, name: str, act: Callable[[], object]) -> None:
+        """One function's part of what concerns all: its failure must not keep the others."""
+        try:
+            act()
+        except Exception as exc:
+            live = self.world.functions.get(name)
+            if live is None:
+                log.error("%s cannot be handled", name, exc_info=exc)
+            else:
+                self._complain(live, exc)
 
     def _take(self, event: Happening) -> list[str]:
         """Changes the view; the names of the functions that may have to move."""
@@ -65,6 +104,9 @@ class Reconciler:
                 return self._tick()
             case DemandSeen():
                 return self._demand(event)
+            case DemandUnknown():
+                self.world.blind = True
+                return []
             case WakeAsked(name):
                 return self._wake(name)
             case FunctionSeen(name, record):
@@ -102,20 +144,20 @@ class Reconciler:
 
     def _tick(self) -> list[str]:
         for replica, slot in self.world.slots():
-            self._workers.look(replica, slot)
+            self._alone(replica.function, partial(self._workers.look, replica, slot))
         for replica in list(self.world.replicas.values()):
-            self.replicas.press(replica)
+            self._alone(replica.function, partial(self.replicas.press, replica))
+        self._end_ownerless()
         return list(self.world.functions)
 
     def _demand(self, event: DemandSeen) -> list[str]:
+        blind, self.world.blind = self.world.blind, False
         for name, live in self.world.functions.items():
-            live.demand = {
-                gateway: functions[name]
-                for gateway, functions in event.demand.items()
-                if name in functions
-            }
-            for gateway, demand in live.demand.items():
-                live.answered[gateway] = max(demand.answered, live.answered.get(gateway, 0))
+            if blind:
+                # The reports have expired meanwhile; the gateways' next ones are on their way.
+                live.rest_from(self.world.now())
+            reports = event.demand.items()
+            live.see({gateway: seen[name] for gateway, seen in reports if name in seen})
             if live.asked_at is None and any(d.waiting for d in live.demand.values()):
                 self._wake(name)
         return list(self.world.functions)
@@ -130,44 +172,85 @@ class Reconciler:
             live.asked_at = self.world.now()
         if live.record.desired_zero:
             self.world.change(
-                name, lambda record: record.model_copy(update={"desired_zero": False})
+                name,
+                lambda record: record.model_copy(update={"desired_zero": False}),
+                stamped=False,
             )
         return [name]
 
     def _function(self, name: str, record: FunctionRecord | None) -> list[str]:
         live = self.world.functions.get(name)
         if record is None:
-            if live is not None and not live.deleted:
+            if live is None:
+                self._ownerless.add(name)
+            elif not live.deleted:
                 live.deleted = True
                 live.rollout, live.settled = None, 0
                 self.world.effects.stop_build(name)
         elif live is None:
+            self._ownerless.discard(name)
             self.world.functions[name] = Live(record, active_at=self.world.now())
-        elif live.deleted or not _is_older(record, live.record):
+        elif record.created_at > live.record.created_at or (
+            # Clocks may be set back, but after a deletion only a namesake can follow.
+            live.deleted and record.created_at != live.record.created_at
+        ):
+            self._succeed(live, record)
+        elif record.created_at == live.record.created_at and (
+            live.deleted or not _is_older(record, live.record)
+        ):
             revived = live.record.desired_zero and not record.desired_zero
             live.record, live.deleted = record, False
             if revived:
                 self._wake(name)
         return [name]
 
+    def _succeed(self, live: Live, record: FunctionRecord) -> None:
+        """Its deletion was missed: another function has its name, and nothing of it but that."""
+        self.world.effects.stop_build(live.name)
+        self._end_all(live.name)
+        self.world.functions[live.name] = Live(record, active_at=self.world.now())
+
     def _snapshot(self, event: Snapshot) -> list[str]:
-        known = list(self.world.functions)
-        if event.after_loss and not event.functions and not event.replicas:
+        if event.after_loss and not (event.functions or event.replicas or event.unreadable):
             # Redis came back empty: what runs here is all that is left of the truth.
             for live in self.world.functions.values():
-                self.world.effects.restore_function(live.record)
+                if not live.deleted:
+                    self.world.effects.restore_function(live.record)
         else:
-            for name in {*known, *event.functions}:
-                self._function(name, event.functions.get(name))
+            # One that cannot be read is as it was last seen: it is not gone.
+            for name in {*self.world.functions, *event.functions} - event.unreadable:
+                self._alone(name, partial(self._function, name, event.functions.get(name)))
         for live in self.world.functions.values():
-            live.requested = None
+            live.requested = live.requested_p90 = None
+            if event.after_loss:
+                live.rest_from(self.world.now())
         for identity, record in event.replicas.items():
             if identity not in self.world.replicas:
-                self.replicas.adopt(record)
+                self._alone(record.function, partial(self.replicas.adopt, record))
+        self._find_ownerless(event)
+        self._repair_replicas(event)
+        return list(self.world.functions)
+
+    def _find_ownerless(self, event: Snapshot) -> None:
+        """What is left of functions that were deleted while no controller ran."""
+        found = {replica.function for replica in self.world.replicas.values()}
+        if event.functions:
+            # With no record at all Redis was rather lost, and the code is its users' only copy.
+            found |= event.code
+        self._ownerless = found - event.unreadable - set(self.world.functions)
+        self._end_ownerless()
+
+    def _end_ownerless(self) -> None:
+        for name in list(self._ownerless):
+            self._alone(name, partial(self._end_all, name))
+            if not self.world.replicas_of(name):
+                self._ownerless.discard(name)
+                self.world.effects.remove_code(name, frozenset())
+
+    def _repair_replicas(self, event: Snapshot) -> None:
         for identity, replica in self.world.replicas.items():
             if identity not in event.replicas and any(slot.answered for slot in replica.slots):
                 self.world.effects.put_replica(replica.record())
-        return list(self.world.functions)
 
     def _built(self, event: Built | BuildFailed) -> list[str]:
         live = self.world.functions.get(event.function)
@@ -202,6 +285,18 @@ class Reconciler:
             # One function that cannot be handled must not take the others down with it.
             self._condemn(live, exc)
 
+    def _complain(self, live: Live, exc: Exception) -> None:
+        """Tells in the function's log what of it was passed over, once for each message.
+
+        Its state stays: what runs of it runs, and the next tick derives the state anew.
+        """
+        message = f"the controller passed over an event: {type(exc).__name__}: {exc}"
+        if live.complaint == message:
+            return
+        live.complaint = message
+        log.error("function %s: %s", live.name, message, exc_info=exc)
+        self.world.tell(live.name, message, level="error")
+
     def _condemn(self, live: Live, exc: Exception) -> None:
         """States the function's error, once for each message, so that it is no busy loop."""
         message = f"the controller cannot handle this function: {type(exc).__name__}: {exc}"
@@ -222,12 +317,15 @@ class Reconciler:
         if live.prune_due and live.rollout is None:
             self._prune(live)
 
-    def _delete(self, live: Live) -> None:
-        for replica in self.world.replicas_of(live.name):
+    def _end_all(self, name: str) -> None:
+        for replica in self.world.replicas_of(name):
             if replica.phase is Phase.STARTING:
                 self.replicas.kill(replica)
             else:
                 self.replicas.drain(replica)
+
+    def _delete(self, live: Live) -> None:
+        self._end_all(live.name)
         if not self.world.replicas_of(live.name):
             del self.world.functions[live.name]
             self.world.effects.remove_code(live.name, frozenset())

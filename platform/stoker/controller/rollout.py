@@ -84,6 +84,9 @@ class Rollouts:
             return  # The store has not confirmed the build yet.
         if config.spec.disable:
             self._promote(live, rollout, FunctionState.SCALED_TO_ZERO)
+        elif self._candidates_replicas(live, candidate.number):
+            # The controller before this one had started it: another beside it would only cost.
+            rollout.stage, rollout.recreate = Stage.STARTING, False
         elif self._replicas.start(live, candidate) is not None:
             for _ in range(config.min_replicas - 1):
                 self._replicas.start(live, candidate)

@@ -39,6 +39,8 @@ class Scaler:
             desired_zero=live.record.desired_zero,
             now=self._world.now(),
         )
+        if desired < len(current) and self._world.blind:
+            return
         if desired > len(current):
             self._grow(live, serving, desired - len(current))
         elif desired < len(current):
@@ -87,7 +89,7 @@ class Scaler:
         """Demand over all gateways; a wake that was asked for counts as one waiting request."""
         epoch, now = self._world.clock.epoch(), self._world.now()
         seen = live.demand.values()
-        last = max((demand.last_active for demand in seen), default=0.0)
+        last = live.last_active
         active = now - max(0.0, epoch - last) if last else 0.0
         waiting = sum(demand.waiting for demand in seen)
         if live.asked_at is not None and not self._has_ready(live):

@@ -6,8 +6,8 @@ import base64
 import binascii
 import errno
 import importlib.util
-import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,26 +20,39 @@ _IGNORED = shutil.ignore_patterns(".git", ".venv", "__pycache__", "*.pyc")
 _FETCHED = frozenset({"archive", "git", "github", "s3", "image"})
 
 
-def unpack(config: FunctionConfig, target: Path) -> None:
+def unpack(config: FunctionConfig, target: Path, stopped: threading.Event | None = None) -> None:
     """Puts the function's source into ``target``, replacing what is there.
 
+    Args:
+        config: the function.
+        target: the revision's folder.
+        stopped: once set, nothing is put in place any more.
+
     Raises:
-        BadRequest: the source is missing, cannot be decoded, or is of a kind that is not fetched.
+        BadRequest: the source is missing, cannot be decoded, or is of a kind that is not fetched;
+            or ``stopped`` was set.
         InsufficientStorage: the disk is full.
     """
+    stopped = stopped or threading.Event()
     with disk_full_is_ours():
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
         staging.mkdir()
         try:
-            _fill(config, staging)
+            _fill(config, staging, stopped)
+            _go_on(stopped)
             shutil.rmtree(target, ignore_errors=True)
             staging.rename(target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _fill(config: FunctionConfig, staging: Path) -> None:
+def _go_on(stopped: threading.Event) -> None:
+    if stopped.is_set():
+        raise BadRequest("the build was stopped")
+
+
+def _fill(config: FunctionConfig, staging: Path, stopped: threading.Event) -> None:
     build = config.spec.build
     if build.code_entry_type in _FETCHED:
         raise BadRequest(
@@ -47,18 +60,29 @@ def _fill(config: FunctionConfig, staging: Path) -> None:
             "give functionSourceCode, or a path on this machine"
         )
     if build.path:
-        _copy(Path(build.path).expanduser(), staging, config)
+        _copy(Path(build.path).expanduser(), staging, config, stopped)
     if build.function_source_code:
         module = staging / module_file(config.spec.handler)
         module.parent.mkdir(parents=True, exist_ok=True)
         module.write_bytes(_decode(build.function_source_code))
 
 
-def _copy(path: Path, staging: Path, config: FunctionConfig) -> None:
+def _copy(path: Path, staging: Path, config: FunctionConfig, stopped: threading.Event) -> None:
+    def copy_file(source: str, copy: str) -> str:
+        _go_on(stopped)
+        return shutil.copy2(source, copy)
+
     if not path.is_absolute():
         raise BadRequest(f"build.path must be absolute, was {str(path)!r}")
     if path.is_dir():
-        shutil.copytree(path, staging, dirs_exist_ok=True, symlinks=True, ignore=_IGNORED)
+        shutil.copytree(
+            path,
+            staging,
+            dirs_exist_ok=True,
+            symlinks=True,
+            ignore=_IGNORED,
+            copy_function=copy_file,
+        )
     elif path.is_file():
         module = staging / module_file(config.spec.handler)
         module.parent.mkdir(parents=True, exist_ok=True)
@@ -133,9 +157,10 @@ def remove_revisions(folder: Path, keep: frozenset[int]) -> None:
     """Removes the code of every revision but these; the function's folder when none is kept."""
     if not folder.is_dir():
         return
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
     names = {str(number) for number in keep}
     for child in folder.iterdir():
-        if child.name not in names and not (keep and child.name.startswith(".")):
+        if child.name not in names and not child.name.startswith("."):
             shutil.rmtree(child, ignore_errors=True)
-    if not keep and not any(folder.iterdir()):
-        os.rmdir(folder)

@@ -29,10 +29,14 @@ class Status:
     def publish(self, live: Live) -> None:
         """Asks for the write that makes the record true."""
         record = live.record
-        if record.candidate is not None or record.serving is None or live.rollout is not None:
-            return  # The deployment says what state it is in, also when it has failed.
+        if record.serving is None or live.rollout is not None or live.in_progress:
+            return  # The deployment says what state it is in.
         derived = self._derive(live)
-        p90 = notable_p90(live, record.wake_p90_s)
+        before, live.scaled = live.scaled, derived[0]
+        if record.candidate is not None:
+            self._publish_beside_a_failure(live, record.serving.number, before)
+            return
+        p90 = self._news_of_p90(live)
         if derived == (record.state, record.message) and p90 is None:
             live.requested = None
             return
@@ -58,6 +62,38 @@ class Status:
             ),
         )
 
+    def _publish_beside_a_failure(
+        self, live: Live, number: int, before: FunctionState | None
+    ) -> None:
+        """A failed candidate's state and message stay; the serving revision scales all the same."""
+        updates: dict[str, object] = {}
+        p90 = self._news_of_p90(live)
+        if p90 is not None:
+            updates["wake_p90_s"] = p90
+        if before is not None and live.scaled is not before and live.scaled in _EVENTS:
+            updates["last_scale_event"] = _EVENTS[live.scaled]
+            updates["last_scale_time"] = self._world.clock.epoch()
+        if not updates:
+            return
+        self._world.change(
+            live.name,
+            lambda seen: (
+                seen
+                if seen.serving is None or seen.serving.number != number
+                else seen.model_copy(update=updates)
+            ),
+            stamped=False,
+        )
+
+    @staticmethod
+    def _news_of_p90(live: Live) -> float | None:
+        """The percentile, when the store neither shows it nor was asked for it already."""
+        p90 = notable_p90(live, live.record.wake_p90_s)
+        if p90 is not None and p90 == live.requested_p90:
+            return None
+        live.requested_p90 = p90
+        return p90
+
     def _derive(self, live: Live) -> tuple[FunctionState, str]:
         replicas = self._world.replicas_of(live.name)
         staying = [replica for replica in replicas if not replica.draining]
@@ -76,8 +112,11 @@ class Status:
 
     @staticmethod
     def _coming(live: Live, staying: list[Replica]) -> FunctionState:
-        # A replica that was ready and replaces its dead worker did not come from zero.
-        replaced = any(replica.was_ready for replica in staying)
+        # A replica that was ready and replaces its dead worker did not come from zero, nor did
+        # one that ran before this controller and whose workers have not told their phase yet.
+        replaced = any(
+            replica.was_ready or any(slot.adopted for slot in replica.slots) for replica in staying
+        )
         if replaced and live.record.state is FunctionState.READY:
             return FunctionState.READY
         return FunctionState.SCALING_FROM_ZERO

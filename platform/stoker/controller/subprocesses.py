@@ -17,8 +17,17 @@ async def run_streaming(
     env: Mapping[str, str],
     cwd: Path,
     tell: Callable[[str], None],
+    inherited: Sequence[int] = (),
 ) -> int:
     """Runs it to its end and tells every line of its stdout and stderr; its exit code.
+
+    Args:
+        command: the program and its arguments.
+        env: its whole environment.
+        cwd: where it runs.
+        tell: gets each line.
+        inherited: descriptors that stay open in it: a lock is then held as long as it lives, even
+            when this process is killed before it.
 
     Raises:
         OSError: it cannot be started.
@@ -32,6 +41,7 @@ async def run_streaming(
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
         limit=LINE_LIMIT,
+        pass_fds=tuple(inherited),
     )
     try:
         if process.stdout is not None:

@@ -32,6 +32,7 @@ class Slot:
         gone_at: its connection ended then; the zygote's word on the exit status may follow.
         restart_at: monotonic seconds at which it is replaced; None: it is not.
         doomed: why it is being killed, told before its exit.
+        crashes: monotonic seconds of the crashes in this place since its worker last served.
     """
 
     index: int
@@ -49,6 +50,7 @@ class Slot:
     exit_status: int | None = None
     restart_at: float | None = None
     doomed: str = ""
+    crashes: list[float] = field(default_factory=list)
 
     @property
     def phase(self) -> Phase:
@@ -149,28 +151,40 @@ class Live:
     Attributes:
         record: as the store has it, never ahead of it.
         requested: state and message last asked of the store, until it shows them.
+        requested_p90: the wakes' percentile last asked of the store, until it shows it.
         asked_at: monotonic seconds of the first unanswered wake.
         active_at: monotonic seconds of the last activity that is no request: a replica became
             ready, the controller adopted it. A replica is not idle before it ever served.
+        last_active: epoch seconds of the last request that any gateway ever reported: reports
+            expire with their gateways, what they told does not.
+        crashes: monotonic seconds of the crashes of all its workers since one of them served.
         blocked_until: a crash loop: nothing is started before.
-        answered: requests answered so far, by gateway; ``answered_at_crash``: their sum at the
-            last crash.
+        reported: requests answered, by gateway, as each last reported it; a restarted gateway
+            begins at nought again. ``answered``: all of them together, which never falls;
+            ``answered_at_crash``: that at the last crash.
+        scaled: what its replicas amounted to last; beside a failed candidate the record's state
+            does not tell.
         settled: number of the candidate whose deployment ended last, well or not; what the store
             shows of it may be older.
-        condemned: the message of the last exception that this function caused in the controller.
+        condemned: the message of the last exception that this function caused in the controller;
+            ``complaint``: that of the last event that was passed over.
         prune_due: code of former revisions lies about, to go with their last worker.
     """
 
     record: FunctionRecord
     deleted: bool = False
     requested: tuple[FunctionState, str] | None = None
+    requested_p90: float | None = None
     demand: dict[str, Demand] = field(default_factory=dict)
     condemned: str = ""
+    complaint: str = ""
     scale: ScaleMemory = field(default_factory=ScaleMemory)
     asked_at: float | None = None
     active_at: float = 0.0
+    last_active: float = 0.0
     crashes: list[float] = field(default_factory=list)
-    answered: dict[str, int] = field(default_factory=dict)
+    reported: dict[str, int] = field(default_factory=dict)
+    answered: int = 0
     answered_at_crash: int = 0
     blocked_until: float | None = None
     blocked_at: float = 0.0
@@ -182,6 +196,21 @@ class Live:
     prune_due: bool = False
     wakes: deque[float] = field(default_factory=lambda: deque(maxlen=100))
     starts: int = 0
+    scaled: FunctionState | None = None
+
+    def see(self, demand: dict[str, Demand]) -> None:
+        """Takes what the gateways, by their names, report of it now."""
+        self.demand = demand
+        for gateway, seen in demand.items():
+            before = self.reported.get(gateway, 0)
+            restarted = seen.answered < before
+            self.answered += seen.answered if restarted else seen.answered - before
+            self.reported[gateway] = seen.answered
+            self.last_active = max(self.last_active, seen.last_active)
+
+    def rest_from(self, now: float) -> None:
+        """Whether it was idle until ``now`` (monotonic seconds) nobody knows: its window begins."""
+        self.active_at, self.scale = now, ScaleMemory()
 
     @property
     def name(self) -> str:

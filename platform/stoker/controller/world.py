@@ -30,6 +30,8 @@ class World:
     new_id: Callable[[str], str] = new_replica_id
     functions: dict[str, Live] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
+    blind: bool = False
+    """The store is away: the demand in the view is old, and no reason to end anything."""
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -66,12 +68,29 @@ class World:
                 return revision
         return None
 
-    def change(self, name: str, change: Change) -> None:
-        """Changes the stored record and stamps it."""
+    def change(self, name: str, change: Change, *, stamped: bool = True) -> None:
+        """Changes the stored record and stamps it, when there is anything to change.
+
+        What was meant for a function that was deleted never reaches its namesake.
+
+        Args:
+            name: the function's.
+            change: gives back the record itself where nothing is to be done.
+            stamped: False for what says nothing of the function's state: the stamp dates that, and
+                a failure that was there before an ask must not look as if it came after.
+        """
         stamp = self.clock.epoch()
-        self.effects.change_function(
-            name, lambda record: change(record).model_copy(update={"updated_at": stamp})
-        )
+        live = self.functions.get(name)
+
+        def guarded(record: FunctionRecord) -> FunctionRecord:
+            if live is not None and record.created_at != live.record.created_at:
+                return record
+            changed = change(record)
+            if changed is record or not stamped:
+                return changed
+            return changed.model_copy(update={"updated_at": stamp})
+
+        self.effects.change_function(name, guarded)
 
     def tell(self, name: str, message: str, level: str = "info") -> None:
         """One line into the function's deploy log."""

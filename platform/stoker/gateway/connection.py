@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from enum import Enum, auto
 from typing import cast
 
 import httptools
 
-from stoker.gateway import heads, replies
+from stoker.gateway import heads, replies, upgrade
+from stoker.gateway.backlog import Backlog
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.front import Front
+from stoker.gateway.phase import Outflow, Phase, patience
 from stoker.nouns.errors import BadRequest, StokerError
 
-PIPELINE_LIMIT = 16
-"""Requests read ahead of the one being answered, before we stop reading."""
 SMALL_BODY = 64 * 1024
 """A refused request's body up to here is read and dropped, which keeps the connection usable."""
 _ID_LIMIT = 128
 _known_names = heads.known_names
-
-
-class Phase(Enum):
-    """Whom we wait for; what a connection may wait for is bounded by `Connection.check`."""
-
-    IDLE = auto()
-    HEAD = auto()
-    BODY = auto()
-    BUSY = auto()
-    LINGER = auto()
 
 
 class Connection(asyncio.Protocol):
@@ -39,26 +27,10 @@ class Connection(asyncio.Protocol):
     The methods named ``on_…`` are httptools' callbacks.
     """
 
-    __slots__ = (
-        "_current",
-        "_deaf",
-        "_front",
-        "_head_bytes",
-        "_header_count",
-        "_headers",
-        "_mid_head",
-        "_parser",
-        "_pending",
-        "_phase",
-        "_pumping",
-        "_read_paused",
-        "_reading",
-        "_silent",
-        "_since",
-        "_transport",
-        "_url",
-        "write_paused",
-    )
+    __slots__ = ("_current", "_deaf", "_dry", "_front", "_head_bytes", "_header_count",
+                 "_headers", "_mid_head", "_outflow", "_parser", "_pending", "_phase",
+                 "_pumping", "_read_paused", "_reading", "_silent", "_since", "_transport",
+                 "_upgrading", "_url", "write_paused")  # fmt: skip
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -66,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._phase = Phase.HEAD
         self._since = time.monotonic()
+        self._outflow = Outflow(self._since)
         self._silent = True
         self._deaf = False
         self._url = b""
@@ -73,9 +46,11 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._header_count = 0
         self._mid_head = False
+        self._dry = 0
+        self._upgrading: tuple[Exchange, bytes] | None = None
         self._reading: Exchange | None = None
         self._current: Exchange | None = None
-        self._pending: deque[Exchange] = deque()
+        self._pending = Backlog()
         self._pumping = False
         self._read_paused = False
         self.write_paused = False
@@ -95,19 +70,20 @@ class Connection(asyncio.Protocol):
         self._silent = False
         if self._phase is Phase.IDLE:
             self._wait_for(Phase.HEAD)
-        inside_head = self._mid_head
+        inside_head, reading = self._mid_head, self._reading
+        buffered = reading.buffered if reading is not None else 0
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # We speak nothing else. The request was answered as what it is; what follows it on
-            # the connection cannot be told apart from the other protocol.
-            self._last_request()
+        except httptools.HttpParserUpgrade as exc:
+            self._stay_with_http(data[exc.args[0] :])
         except httptools.HttpParserError as exc:
             if not self._deaf:
                 self._reject(BadRequest(f"malformed HTTP: {exc}"))
         else:
             if inside_head and self._mid_head and not self._deaf:
                 self._bound_head(data)
+            elif reading is not None and reading is self._reading:
+                self._bound_framing(data, dry=reading.buffered == buffered)
 
     def eof_received(self) -> None:
         """The client has gone: a request that is not complete by now never will be."""
@@ -119,6 +95,8 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         self._pending.clear()
         self._reading = None
+        # It holds us as we hold it, and the gateway looks for such pairs rarely.
+        del self._parser
         current, self._current = self._current, None
         if current is not None:
             current.leave()
@@ -127,7 +105,6 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
         self.write_paused = True
-        self._since = time.monotonic()
         if self._current is not None:
             self._current.pause()
 
@@ -171,7 +148,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is complete: find the function before its body comes."""
         self._mid_head = False
-        if self._deaf:
+        if self._deaf or self._reading is not None:
             return
         settings = self._front.settings
         if self._head_bytes > settings.max_header_bytes or (
@@ -183,10 +160,15 @@ class Connection(asyncio.Protocol):
         parser, headers = self._parser, self._headers
         exchange.method = parser.get_method().decode("latin-1")
         exchange.headers = headers
-        exchange.keep_alive = parser.should_keep_alive() and "upgrade" not in headers
+        upgrades = "upgrade" in headers
+        exchange.keep_alive = parser.should_keep_alive() and not upgrades
         exchange.http10 = parser.get_http_version() != "1.1"
         given = headers.get("x-request-id")
         exchange.request_id = given if given and len(given) <= _ID_LIMIT else self._front.new_id()
+        # Before the headers about the connection are dropped:
+        has_body = "content-length" in headers or "transfer-encoding" in headers
+        declared = heads.declared_length(headers) if has_body else 0
+        plain = upgrade.plain_head(headers) if upgrades and parser.should_upgrade() else b""
         try:
             heads.read(exchange, self._front, self._url)
         except StokerError as error:
@@ -194,8 +176,11 @@ class Connection(asyncio.Protocol):
             exchange.refusal = error.with_traceback(None)
         if self._current is None:
             self._wait_for(Phase.BODY)
-        if "content-length" in headers or "transfer-encoding" in headers:
-            self._expect_body(exchange)
+        if has_body:
+            self._expect_body(exchange, declared)
+            if plain and not self._deaf:
+                # The parser takes the head for the whole request; `_stay_with_http` knows better.
+                self._upgrading, self._reading = (exchange, plain), None
 
     def on_body(self, part: bytes) -> None:
         """Some of the body."""
@@ -246,20 +231,25 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Ends a wait that took too long."""
-        waited, settings = now - self._since, self._front.settings
-        if self._transport is None:
+        transport, settings = self._transport, self._front.settings
+        if transport is None:
             return
-        if self.write_paused:
-            if waited > settings.write_timeout_s:
-                self._transport.abort()
-        elif self._phase is Phase.HEAD and waited > settings.header_timeout_s:
-            self._too_slow("headers")
-        elif self._phase is Phase.BODY and waited > self._body_patience():
-            self._too_slow("body")
-        elif self._phase is Phase.IDLE and waited > settings.idle_timeout_s:
-            self._transport.close()
-        elif self._phase is Phase.LINGER and waited > settings.linger_s:
-            self._transport.abort()
+        unsent = transport.get_write_buffer_size()
+        if self._outflow.stalled_s(unsent, now) > settings.write_timeout_s:
+            transport.abort()
+        elif not self.write_paused and not transport.is_closing():
+            buffered = self._reading.buffered if self._reading is not None else 0
+            if now - self._since > patience(self._phase, settings, buffered):
+                self._give_up(transport)
+
+    def _give_up(self, transport: asyncio.Transport) -> None:
+        if self._phase is Phase.LINGER:
+            transport.abort()
+        elif self._phase is Phase.IDLE or self._silent:
+            transport.close()
+        else:
+            what = "headers" if self._phase is Phase.HEAD else "body"
+            self._reject(heads.TooSlow(f"the {what} of the request did not arrive in time"))
 
     def stop(self) -> None:
         """The gateway stops: close unless a request is on its way."""
@@ -273,8 +263,18 @@ class Connection(asyncio.Protocol):
 
     # -- reading
 
-    def _expect_body(self, exchange: Exchange) -> None:
-        declared = heads.declared_length(self._headers)
+    def _stay_with_http(self, rest: bytes) -> None:
+        """The request offers another protocol; we speak none. ``rest`` follows its head."""
+        if self._upgrading is None or self._deaf:
+            # What follows cannot be told apart from the other protocol.
+            self._last_request()
+            return
+        (self._reading, plain), self._upgrading = self._upgrading, None
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(plain + rest)
+
+    def _expect_body(self, exchange: Exchange, declared: int) -> None:
+        self._dry = 0
         if exchange.refusal is None and declared > exchange.limit:
             exchange.refusal = heads.body_too_large(exchange.limit)
         if exchange.refusal is not None:
@@ -301,15 +301,14 @@ class Connection(asyncio.Protocol):
         if self._head_bytes > 2 * settings.max_header_bytes + settings.max_request_line:
             self._too_large("the head of the request")
 
+    def _bound_framing(self, data: bytes, *, dry: bool) -> None:
+        """So is what comes in the place of a body without being any: trailers that do not end."""
+        self._dry = self._dry + len(data) if dry else 0
+        if self._dry > self._front.settings.max_header_bytes:
+            self._too_large("the trailers of the request")
+
     def _too_large(self, what: str) -> None:
         self._reject(heads.too_large(what, self._front.settings))
-
-    def _too_slow(self, what: str) -> None:
-        if self._silent:
-            if self._transport is not None:
-                self._transport.close()
-            return
-        self._reject(heads.TooSlow(f"the {what} of the request did not arrive in time"))
 
     def _reject(self, error: StokerError) -> None:
         """Answers what is no request, in its turn; nothing after it can be understood."""
@@ -326,11 +325,6 @@ class Connection(asyncio.Protocol):
     def _last_request(self) -> None:
         self._deaf = True
 
-    def _body_patience(self) -> float:
-        settings, reading = self._front.settings, self._reading
-        buffered = reading.buffered if reading is not None else 0
-        return settings.body_timeout_s + buffered / settings.min_body_rate
-
     # -- turns
 
     def _enqueue(self, exchange: Exchange) -> None:
@@ -338,7 +332,7 @@ class Connection(asyncio.Protocol):
             self._start(exchange)
             return
         self._pending.append(exchange)
-        if len(self._pending) >= PIPELINE_LIMIT and not self._read_paused:
+        if self._pending.full and not self._read_paused:
             self._read_paused = True
             if self._transport is not None:
                 self._transport.pause_reading()
@@ -356,7 +350,7 @@ class Connection(asyncio.Protocol):
         while self._pending and self._current is None and not self.write_paused:
             self._start(self._pending.popleft())
         self._pumping = False
-        if self._read_paused and len(self._pending) < PIPELINE_LIMIT:
+        if self._read_paused and not self._pending.full:
             self._read_paused = False
             if self._transport is not None:
                 self._transport.resume_reading()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
 from stoker.gateway import replies, sse
 from stoker.gateway.front import Front, Page
-from stoker.gateway.routes import by_model_field
+from stoker.gateway.heads import body_too_large
+from stoker.gateway.routes import TRIGGER_HEADER, by_model_field, trigger_of
 from stoker.nouns.errors import HandlerFailed, StokerError
 from stoker.nouns.wire import ResponseMeta
 from stoker.sdk.routing import Call, Lane
 
 if TYPE_CHECKING:
     from stoker.gateway.connection import Connection
+
+log = logging.getLogger(__name__)
 
 GONE = 499
 """Counted for a client that left before its answer."""
@@ -34,6 +38,7 @@ class Exchange:
 
     __slots__ = (
         "_began",
+        "_bodyless",
         "_call",
         "_chunked",
         "_conn",
@@ -64,6 +69,7 @@ class Exchange:
         self._call: Call | None = None
         self._task: asyncio.Task[None] | None = None
         self._began = 0.0
+        self._bodyless = False
         self._chunked = False
         self._events = False
         self._status = 0
@@ -92,10 +98,7 @@ class Exchange:
         if self.refusal is not None:
             self._refuse(self.refusal)
         elif lane is not None:
-            if "prefer" in self.headers and "respond-async" in self.headers["prefer"].lower():
-                self._answer_by(self._front.accept)
-            else:
-                self._submit(lane)
+            self._enter(lane)
         elif self.method == "POST" and self.path.startswith("/v1/"):
             self._submit_by_model()
         else:
@@ -121,6 +124,12 @@ class Exchange:
 
     # -- ways to an answer
 
+    def _enter(self, lane: Lane) -> None:
+        if "prefer" in self.headers and "respond-async" in self.headers["prefer"].lower():
+            self._answer_by(self._front.accept)
+        else:
+            self._submit(lane)
+
     def _submit(self, lane: Lane) -> None:
         timeout = lane.limits.event_timeout_s
         if self.timeout_s is not None:
@@ -135,16 +144,21 @@ class Exchange:
             deadline=None if timeout is None else self._began + timeout,
             idempotent="idempotency-key" in self.headers,
         )
+        if TRIGGER_HEADER in self.headers:
+            call.trigger = trigger_of(self.headers)
         lane.submit(call)
 
     def _submit_by_model(self) -> None:
         try:
             lane = by_model_field(self._front.router, self.body)
+            limit = lane.limits.max_body_bytes
+            if len(self.body) > limit:
+                raise body_too_large(limit)
         except StokerError as error:
             self._refuse(error)
         else:
             self.lane, self.function = lane, lane.name
-            self._submit(lane)
+            self._enter(lane)
 
     def _answer_by(self, page: Page) -> None:
         self._task = asyncio.get_running_loop().create_task(self._answer_later(page))
@@ -154,6 +168,10 @@ class Exchange:
             status, headers, body = await page(self)
         except StokerError as error:
             self._refuse(error)
+        except Exception:
+            # A mistake of ours; unanswered, it would leave the client waiting for ever.
+            log.exception("request %s to %s failed", self.request_id, self.path)
+            self._refuse(StokerError("the gateway failed at this request"))
         else:
             self._whole(status, replies.header_lines(headers), body)
             self._count(status, "")
@@ -186,22 +204,26 @@ class Exchange:
 
     def on_head(self, call: Call, meta: ResponseMeta) -> None:
         """See `Caller`."""
-        headers = meta["headers"]
+        headers, status = meta["headers"], meta["status"]
+        if not 200 <= status <= 599:
+            call.cancel()
+            return self._bad_status(status)
         if sse.wanted(self.headers.get("accept", "")):
             own = headers.get("content-type", "").startswith(sse.CONTENT_TYPE)
             self._events = not own
             headers = {**headers, "content-type": sse.CONTENT_TYPE, "cache-control": "no-cache"}
-        bodyless = not replies.has_body(self.method, meta["status"])
-        self._chunked = not self.http10 and not bodyless
-        self.keep_alive = self.keep_alive and (self._chunked or bodyless)
+        self._bodyless = not replies.has_body(self.method, status)
+        self._chunked = not self.http10 and not self._bodyless
+        self.keep_alive = self.keep_alive and (self._chunked or self._bodyless)
         framing = "Transfer-Encoding: chunked\r\n" if self._chunked else ""
         lines = replies.header_lines(headers) + self._measure(call, meta) + framing
-        self._conn.write(self._head(meta["status"], lines))
-        self._status = meta["status"]
+        self._status = status
+        return self._conn.write(self._head(status, lines))
 
     def on_chunk(self, _call: Call, data: bytes) -> None:
         """See `Caller`."""
-        if not data or self.method == "HEAD":
+        if not data or self._bodyless:
+            # A client would take it for the next answer.
             return
         framed = sse.event(data) if self._events else data
         self._conn.write(replies.chunk(framed) if self._chunked else framed)
@@ -219,7 +241,7 @@ class Exchange:
         self._call = None
         if not call.streaming:
             self._refuse(error)
-        elif self._events:
+        elif self._events and not self._bodyless:
             body = sse.event(replies.envelope(error, self.request_id), b"error")
             self._conn.write(replies.chunk(body) + replies.LAST_CHUNK if self._chunked else body)
             self._cut_short(error)

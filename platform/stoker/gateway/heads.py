@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stoker.gateway.settings import GatewaySettings
 
 _NAMES_LIMIT = 4096
+_NAME_LIMIT = 64
+"""Bytes of a header name worth remembering; ours and everybody's are shorter."""
 
 _HOP_BY_HOP = frozenset(
     {
@@ -55,19 +57,29 @@ def read(exchange: Exchange, front: Front, target: bytes) -> None:
     if "expect" in headers:
         exchange.expects_continue = headers["expect"].lower() == "100-continue"
     exchange.path = path = routes.origin_form(target.decode("latin-1"))
-    if front.keys.required and path.partition("?")[0] != "/healthz":
+    if front.keys.required and not _is_health(path, headers):
         front.keys.check(headers)
     found = routes.find(front.router, path, headers)
     if found is not None:
         lane, exchange.path = found
         exchange.lane, exchange.function = lane, lane.name
         exchange.limit = lane.limits.max_body_bytes
+    elif path.startswith("/v1/"):
+        exchange.limit = routes.largest_body(front.router)
     if "x-request-timeout" in headers:
         exchange.timeout_s = _timeout(headers["x-request-timeout"])
     if not _HOP_BY_HOP.isdisjoint(headers):
         _drop_hop_by_hop(headers)
     if front.stopping:
         raise ShuttingDown("the gateway is stopping")
+
+
+def _is_health(path: str, headers: dict[str, str]) -> bool:
+    """Whether a request can reach nothing but the one page that is open to all.
+
+    No function can be called ``healthz``, but the target header sends any path to any function.
+    """
+    return path.partition("?")[0] == "/healthz" and routes.TARGET_HEADER not in headers
 
 
 def too_large(what: str, settings: GatewaySettings) -> HeadersTooLarge:
@@ -88,7 +100,7 @@ class TooSlow(StokerError):
 def lower(name: bytes) -> str:
     """A header name in lower case, remembered for next time."""
     key = name.decode("latin-1").lower()
-    if len(known_names) < _NAMES_LIMIT:
+    if len(name) <= _NAME_LIMIT and len(known_names) < _NAMES_LIMIT:
         known_names[name] = key
     return key
 

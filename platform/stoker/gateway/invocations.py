@@ -11,6 +11,7 @@ import orjson
 
 from stoker.gateway.front import Answer, LocalRequest
 from stoker.gateway.replies import JSON, worker_envelope
+from stoker.gateway.routes import trigger_of
 from stoker.gateway.settings import GatewaySettings
 from stoker.nouns.errors import (
     FunctionNotFound,
@@ -196,6 +197,7 @@ class Invocations:
             invocation.body,
             deadline=None if timeout is None else time.monotonic() + timeout,
             idempotent=True,  # at least once is what its client asked for
+            trigger=trigger_of(invocation.request["headers"]),
         )
         lane.submit(call)
         try:

@@ -97,11 +97,11 @@ class Meters:
         self.refused[status, code] = self.refused.get((status, code), 0) + 1
 
     def snapshot(self, lanes: dict[str, Lane], connections: int) -> GatewaySnapshot:
-        """Everything, as the store and ``/metrics`` take it."""
-        for name in lanes:
-            self.of(name)
+        """Everything, as the store and ``/metrics`` take it; functions that are gone, no more."""
+        # Names come and go: a gateway that kept them all would grow, and report, for ever.
+        self.functions = {name: self.of(name) for name in lanes}
         return {
-            "functions": {n: m.snapshot(lanes.get(n)) for n, m in self.functions.items()},
+            "functions": {n: m.snapshot(lanes[n]) for n, m in self.functions.items()},
             "refused": _by_name(self.refused),
             "connections": connections,
             "store_failures": self.store_failures,

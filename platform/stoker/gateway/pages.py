@@ -15,6 +15,28 @@ from stoker.nouns.metrics import GatewaySnapshot
 from stoker.sdk.metrics import CONTENT_TYPE, render
 from stoker.sdk.routing import Lane, Router
 
+_METHODS = "GET, HEAD"
+_V1_METHODS = "GET, HEAD, POST"
+"""Below ``/v1``, functions are asked by POST."""
+
+
+class WrongMethod(MethodNotAllowed):
+    """A 405 that says, as RFC 9110 (15.5.6) asks, what is allowed.
+
+    Args:
+        path: as it was requested.
+        method: the wrong one.
+        allowed: the value of ``Allow``.
+    """
+
+    def __init__(self, path: str, method: str, allowed: str) -> None:
+        super().__init__(f"{path} does not take {method}; it takes {allowed}")
+        self._allowed = allowed
+
+    def headers(self) -> dict[str, str]:
+        """See `StokerError`."""
+        return {**super().headers(), "Allow": self._allowed}
+
 
 class Pages:
     """Answers what is asked of the gateway itself.
@@ -46,10 +68,10 @@ class Pages:
             NotFound: there is no such route.
             StoreUnavailable: not ready yet, or Redis is needed and gone.
         """
-        name, rest = first_segment(request.path)
-        rest = rest.partition("?")[0]
+        asked = request.path.partition("?")[0]
+        name, rest = first_segment(asked)
         if request.method not in ("GET", "HEAD"):
-            raise MethodNotAllowed(f"/{name}{rest} can only be read")
+            raise WrongMethod(asked, request.method, _V1_METHODS if name == "v1" else _METHODS)
         if name == "healthz":
             return _json({"status": "ok"})
         if name == "readyz":
@@ -62,7 +84,7 @@ class Pages:
             return self._openai(rest)
         if name == "v2":
             return self._open_inference(rest)
-        raise NotFound(f"no route /{name}{rest}")
+        raise NotFound(f"no route {asked}")
 
     def _readiness(self) -> Answer:
         if not self._ready():

@@ -8,11 +8,12 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from stoker.nouns.errors import BadRequest, FunctionNotFound, NotFound
-from stoker.nouns.function import near_names
+from stoker.nouns.function import DEFAULT_MAX_BODY_BYTES, near_names
 from stoker.nouns.parts import RESERVED_NAMES
 from stoker.sdk.routing import Lane, Router
 
 TARGET_HEADER = "x-nuclio-target"
+TRIGGER_HEADER = "x-nuclio-invoke-trigger"
 
 
 def origin_form(target: str) -> str:
@@ -68,6 +69,17 @@ def find(router: Router, path: str, headers: Mapping[str, str]) -> tuple[Lane, s
     if not name:
         raise NotFound("the path must begin with a function's name: /<function>/<path>")
     raise router.unknown(name)
+
+
+def trigger_of(headers: Mapping[str, str]) -> str:
+    """The trigger that an event names, when it is not the http trigger it came by; else empty."""
+    return "cron" if headers.get(TRIGGER_HEADER) == "cron" else ""
+
+
+def largest_body(router: Router) -> int:
+    """The most bytes that any function takes: the bound of a body that has yet to name one."""
+    limits = (lane.limits.max_body_bytes for lane in router.lanes.values())
+    return max(limits, default=DEFAULT_MAX_BODY_BYTES)
 
 
 def named(router: Router, name: str) -> Lane:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from stoker.gateway.connection import Connection
 from stoker.gateway.front import Front
@@ -21,6 +20,8 @@ from stoker.store import Store
 
 log = logging.getLogger(__name__)
 
+RESTART_S = 0.5
+"""Before a task that failed begins anew, seconds."""
 BACKLOG = 4096
 """Connections the kernel holds for us: a burst of clients must not be reset."""
 
@@ -75,13 +76,13 @@ class Gateway:
             backlog=BACKLOG,
             reuse_port=hasattr(socket, "SO_REUSEPORT"),
         )
-        self._keep(self._view.follow())
-        self._keep(self._view.refresh())
-        self._keep(self._view.report_demand())
-        self._keep(self._view.report_metrics())
-        self._keep(self._tick())
+        self._keep(self._view.follow)
+        self._keep(self._view.refresh)
+        self._keep(self._view.report_demand)
+        self._keep(self._view.report_metrics)
+        self._keep(self._tick)
         for _ in range(self._settings.invocation_runners):
-            self._keep(self._invocations.run())
+            self._keep(self._invocations.run)
 
     async def stop(self) -> None:
         """Accepts nothing more, finishes what is in flight (at most ``grace_s``), lets go."""
@@ -121,13 +122,15 @@ class Gateway:
     def _wake(self, function: str) -> None:
         self._view.wake(function)
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(_say_why)
-        self._tasks.append(task)
+    def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(_for_ever(work)))
 
 
-def _say_why(task: asyncio.Task[None]) -> None:
-    """These run until cancelled; one that ends by itself is a mistake that must be seen."""
-    if not task.cancelled() and task.exception() is not None:
-        log.error("a gateway task ended", exc_info=task.exception())
+async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    """What runs until cancelled; ended by a mistake, it is begun anew, or nobody would do it."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("a task of the gateway failed and begins anew")
+        await asyncio.sleep(RESTART_S)

@@ -184,6 +184,13 @@ class StoreUnavailable(StokerError):
     status = 503
 
 
+class RecordUnreadable(StoreUnavailable):
+    """A record in Redis is not one that this version reads; trying again does not help."""
+
+    code = "record_unreadable"
+    status = 500
+
+
 class ShuttingDown(StokerError):
     """The platform is stopping."""
 

@@ -93,9 +93,14 @@ class Home:
         """Logs of one function: a file a worker, JSON lines."""
         return self.logs / "functions" / function
 
+    @property
+    def functions(self) -> Path:
+        """The functions' code: a folder each."""
+        return self.root / "functions"
+
     def code(self, function: str, revision: int) -> Path:
         """The unpacked source of one revision."""
-        return self.root / "functions" / function / str(revision)
+        return self.functions / function / str(revision)
 
     @property
     def environments(self) -> Path:

@@ -77,6 +77,21 @@ class EnvVar(Part):
             return "true" if value else "false"
         return "" if value is None else value
 
+    @field_validator("name", "value")
+    @classmethod
+    def _a_process_can_be_given_it(cls, text: str) -> str:
+        if "\0" in text:
+            # With a "was" of its own, so that a secret value is not repeated to whoever reads.
+            raise ValueError("must not hold a NUL character: one was found")
+        return text
+
+    @field_validator("name")
+    @classmethod
+    def _name_has_no_equals(cls, name: str) -> str:
+        if "=" in name:
+            raise ValueError(f"must not hold '=', was {name!r}")
+        return name
+
 
 class Batch(Part):
     """Nuclio's batching of one trigger."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from stoker.nouns.errors import InvalidFunction
@@ -20,6 +22,11 @@ _COUNTS = frozenset({"MAX", "MIN", "NUM", "NEW"})
 """``MAX_NEW_TOKENS`` is a number of tokens, not a token."""
 _SHORTEST_IN_TEXT = 4
 """Shorter values would blot out harmless text in logs ("1", "on")."""
+_SHORTEST_LINE = 8
+"""Of a secret of several lines each is masked by itself: a log that wraps shows them apart."""
+_QUOTED_TWICE = 2
+"""A JSON document that stands as a message in a line of JSON."""
+_URL_PASSWORD = re.compile(r"(?<=[?&])((?:password|username)=)[^&#]*", re.IGNORECASE)
 
 
 def is_secret(name: str, declared: Iterable[str] = ()) -> bool:
@@ -57,10 +64,41 @@ def masked(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def mask_text(text: str, secrets: Iterable[str]) -> str:
     """The text with every secret value in it masked."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_IN_TEXT and secret != MASK:
-            text = text.replace(secret, MASK)
+    forms = {form for secret in secrets if secret != MASK for form in _forms(secret)}
+    # The longest first: a part that is masked alone would leave the rest of the whole.
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, MASK)
     return text
+
+
+@lru_cache(maxsize=512)
+def _forms(secret: str) -> frozenset[str]:
+    """How a secret may stand in text: as it is, line by line, quoted by Python or by JSON."""
+    if len(secret) < _SHORTEST_IN_TEXT:
+        return frozenset()
+    forms = {secret, repr(secret)[1:-1]}
+    lines = (line.strip() for line in secret.splitlines())
+    forms |= {line for line in lines if len(line) >= _SHORTEST_LINE}
+    for _ in range(_QUOTED_TWICE):
+        forms |= {
+            json.dumps(form, ensure_ascii=ascii_only)[1:-1]
+            for form in forms
+            for ascii_only in (True, False)
+        }
+    return frozenset(forms)
+
+
+def url_for_people(url: str) -> str:
+    """A URL without the name and password in it.
+
+    >>> url_for_people("redis://me:hunter2@host:6379/0?password=hunter2")
+    'redis://host:6379/0?password=********'
+    """
+    scheme, mark, rest = url.partition("://")
+    # A path may hold an @ of its own; what stands before it is then no password.
+    if mark and not rest.startswith("/"):
+        rest = rest.rpartition("@")[2]
+    return _URL_PASSWORD.sub(rf"\1{MASK}", scheme + mark + rest)
 
 
 def restored(document: Mapping[str, Any], *stored: Mapping[str, Any]) -> dict[str, Any]:

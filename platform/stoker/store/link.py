@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -23,6 +23,7 @@ from redis.exceptions import (
 )
 
 from stoker.nouns.errors import StoreUnavailable
+from stoker.nouns.secrecy import url_for_people
 from stoker.store import keys
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 CONNECT_S = 1.0
 CALL_S = 2.0
 POOL_SIZE = 32
+WATCHES = 4096
+"""Watchers at once, each with a connection of its own; an idle one costs a socket."""
 
 _ANNOUNCING = frozenset(
     {
@@ -80,7 +83,10 @@ def unavailable(error: BaseException) -> StoreUnavailable:
 
 
 class Link:
-    """A pool of connections to one Redis.
+    """Two pools of connections to one Redis: for calls, and for those who listen.
+
+    A listener holds its connection for as long as it watches: from the same pool, a few dozen of
+    them would leave none for calls.
 
     Nothing here retries: a write whose reply was lost may have happened, and a second one would
     refuse a name because of the first.
@@ -92,19 +98,15 @@ class Link:
         self._claimed = False
         try:
             self._pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=POOL_SIZE,
-                timeout=CALL_S,
-                socket_connect_timeout=CONNECT_S,
-                # `guarded` bounds every call. The client's own bound on writes is asyncio.wait_for,
-                # which on Python 3.11 now and then swallows the cancellation of its caller.
-                socket_timeout=None,
-                protocol=2,
-                retry=Retry(NoBackoff(), 0),
+                url, max_connections=POOL_SIZE, timeout=CALL_S, **_options()
+            )
+            self._listening: ConnectionPool = ConnectionPool.from_url(
+                url, max_connections=WATCHES, **_options()
             )
         except ValueError as error:
             raise StoreUnavailable(f"this is not the URL of a Redis: {error}") from error
         self._redis: Redis = Redis(connection_pool=self._pool)
+        self._listener: Redis = Redis(connection_pool=self._listening)
         self._execute: Callable[..., Awaitable[Any]] = self._redis.execute_command
         self._shas: dict[str, str] = {}
         self.closed = asyncio.Event()
@@ -112,8 +114,9 @@ class Link:
     async def close(self) -> None:
         """Ends every connection, also those that watchers hold."""
         self.closed.set()
-        await self._redis.aclose()
-        await self._pool.disconnect(inuse_connections=True)
+        for client, pool in ((self._redis, self._pool), (self._listener, self._listening)):
+            await client.aclose()
+            await pool.disconnect(inuse_connections=True)
 
     @asynccontextmanager
     async def guarded(self, limit_s: float = CALL_S) -> AsyncIterator[None]:
@@ -163,7 +166,7 @@ class Link:
 
     def subscriber(self) -> PubSub:
         """A subscription of its own; the caller closes it."""
-        return self._redis.pubsub(ignore_subscribe_messages=False)
+        return self._listener.pubsub(ignore_subscribe_messages=False)
 
     async def claim_home(self) -> None:
         """Makes an empty Redis this home's, and refuses another home's.
@@ -180,22 +183,27 @@ class Link:
         owner = found.decode("utf-8", "replace") if found else "nobody"
         if owner != self._home_id:
             raise StoreUnavailable(
-                f"the Redis at {self.url_for_people} belongs to another home (id {owner}, this "
-                f"home's is {self._home_id}); give this home another Redis or another database"
+                f"the Redis at {url_for_people(self.url)} belongs to another home (id {owner}, "
+                f"this home's is {self._home_id}); give this home another Redis or another database"
             )
         self._claimed = True
 
     def _tell_about_an_empty_redis(self) -> None:
         if self._claimed:
             log.warning(
-                "Redis came back empty: the functions that were deployed are gone from it and "
-                "nothing puts them back; deploy them again"
+                "Redis came back empty: a controller that runs puts the functions that it knows "
+                "back; projects and unfinished invocations are gone"
             )
         else:
             log.info("the Redis was empty and now belongs to this home; no function is deployed")
 
-    @property
-    def url_for_people(self) -> str:
-        """The URL without its password."""
-        scheme, mark, rest = self.url.partition("://")
-        return scheme + mark + rest.rpartition("@")[2]
+
+def _options() -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": CONNECT_S,
+        # `guarded` bounds every call. The client's own bound on writes is asyncio.wait_for,
+        # which on Python 3.11 now and then swallows the cancellation of its caller.
+        "socket_timeout": None,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+    }

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from stoker.nouns.errors import StoreUnavailable
+from stoker.nouns.errors import RecordUnreadable
 from stoker.nouns.record import Demand, ReplicaRecord
 from stoker.store import keys
 from stoker.store.link import Link
@@ -55,7 +55,7 @@ class Replicas:
         for name, raw in (await _live(self._link, keys.REPLICAS, keys.REPLICA_PREFIX)).items():
             try:
                 found[name] = _replica(name, raw)
-            except StoreUnavailable as error:
+            except RecordUnreadable as error:
                 log.error("%s", error)
         return found
 
@@ -70,7 +70,7 @@ def _replica(replica_id: str, raw: bytes) -> ReplicaRecord:
     try:
         return ReplicaRecord.model_validate_json(raw)
     except ValidationError as error:
-        raise StoreUnavailable(
+        raise RecordUnreadable(
             f"the record of replica {replica_id!r} in Redis cannot be read: {error}"
         ) from error
 

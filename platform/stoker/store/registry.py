@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from stoker.nouns.errors import Conflict, FunctionNotFound, StoreUnavailable
+from stoker.nouns.errors import Conflict, FunctionNotFound, RecordUnreadable
 from stoker.nouns.record import FunctionRecord
 from stoker.store import keys
 from stoker.store.link import Link
@@ -24,6 +24,8 @@ class Functions:
     """Function records in one hash; every write is announced."""
 
     _link: Link
+    _unreadable: frozenset[str] = frozenset()
+    """Single writer: `list_functions`."""
 
     async def create_function(self, record: FunctionRecord) -> None:
         """Adds a function.
@@ -52,6 +54,7 @@ class Functions:
 
         Raises:
             FunctionNotFound: there is none of that name.
+            RecordUnreadable: there is one, and it cannot be read.
             Conflict: too many others kept writing it.
         """
         for _ in range(SWAPS):
@@ -67,20 +70,34 @@ class Functions:
         raise Conflict(f"function {name!r} is being changed by too many writers at once")
 
     async def get_function(self, name: str) -> FunctionRecord | None:
-        """The record, or None."""
+        """The record, or None.
+
+        Raises:
+            RecordUnreadable: there is one, and it cannot be read.
+        """
         raw = await self._link.call("HGET", keys.FUNCTIONS, name)
         return None if raw is None else _read(name, raw)
 
     async def list_functions(self) -> dict[str, FunctionRecord]:
-        """All records by name. One that cannot be read is logged and left out."""
+        """All records by name.
+
+        One that cannot be read is logged, left out, and named by `unreadable_functions`.
+        """
         found: dict[str, FunctionRecord] = {}
+        unreadable: set[str] = set()
         for raw_name, raw in (await self._link.call("HGETALL", keys.FUNCTIONS)).items():
             name = raw_name.decode()
             try:
                 found[name] = _read(name, raw)
-            except StoreUnavailable as error:
+            except RecordUnreadable as error:
                 log.error("%s", error)
+                unreadable.add(name)
+        self._unreadable = frozenset(unreadable)
         return found
+
+    def unreadable_functions(self) -> frozenset[str]:
+        """Names that the last `list_functions` left out: these are there, not deleted."""
+        return self._unreadable
 
     async def delete_function(self, name: str) -> bool:
         """Forgets a function; False if there was none."""
@@ -91,7 +108,7 @@ def _read(name: str, raw: bytes) -> FunctionRecord:
     try:
         return FunctionRecord.model_validate_json(raw)
     except ValidationError as error:
-        raise StoreUnavailable(
+        raise RecordUnreadable(
             f"the record of function {name!r} in Redis cannot be read: {error}"
         ) from error
 

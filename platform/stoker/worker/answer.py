@@ -11,6 +11,7 @@ import nuclio_sdk
 import orjson
 
 from stoker.nouns.errors import HandlerFailed
+from stoker.nouns.wire import MAX_PAYLOAD
 
 JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain"
@@ -101,10 +102,14 @@ def _from_response(response: nuclio_sdk.Response) -> Answer:
     if headers is not _JSON or isinstance(response.body, (list, tuple)):
         # Nuclio forces JSON on dicts; a list that was given a type of its own keeps it.
         declared = response.content_type
-        headers = (
-            _JSON if headers is _JSON and declared == TEXT_TYPE else {"content-type": declared}
-        )
+        headers = _JSON if headers is _JSON and declared == TEXT_TYPE else _content_type(declared)
     return Answer(_status(response.status_code), with_headers(headers, response.headers), body)
+
+
+def _content_type(declared: Any) -> dict[str, str]:
+    if not isinstance(declared, str) or not _FORBIDDEN.isdisjoint(declared):
+        raise HandlerFailed(f"the handler's content type {declared!r} cannot be sent in headers")
+    return {"content-type": declared}
 
 
 def with_headers(base: dict[str, str], more: dict[str, Any] | None) -> dict[str, str]:
@@ -221,7 +226,7 @@ def head_of(response: nuclio_sdk.Response | None, first: Any) -> tuple[int, dict
         HandlerFailed: the first item cannot be sent.
     """
     if response is not None:
-        base = {"content-type": response.content_type}
+        base = _content_type(response.content_type)
         return _status(response.status_code), with_headers(base, response.headers)
     answer = encode(first)
     return answer.status, answer.headers
@@ -235,7 +240,30 @@ def chunk_of(item: Any) -> bytes:
     """
     if isinstance(item, nuclio_sdk.Response):
         item = item.body
-    return _body(item)[1]
+    data = _body(item)[1]
+    if len(data) > MAX_PAYLOAD:
+        raise HandlerFailed(f"the handler yielded {len(data)} bytes at once, which is too large")
+    return data
+
+
+def distinct(ids: list[str]) -> list[str]:
+    """``ids`` with repeats told apart: they are the clients' own, so two may be equal.
+
+    >>> distinct(["a", "b", "a", "a#2"])
+    ['a', 'b', 'a#3', 'a#2']
+    """
+    taken = set(ids)
+    if len(taken) == len(ids):
+        return ids
+    seen: set[str] = set()
+    told = []
+    for id_ in ids:
+        own, count = id_, 2
+        while own in seen or (own != id_ and own in taken):
+            own, count = f"{id_}#{count}", count + 1
+        seen.add(own)
+        told.append(own)
+    return told
 
 
 def match_batch(outputs: Any, ids: list[str]) -> list[Any]:

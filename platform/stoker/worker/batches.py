@@ -14,7 +14,7 @@ from stoker.decide.batch import assemble, leave_by
 from stoker.nouns.errors import HandlerFailed
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.record import Phase
-from stoker.worker.answer import Answer, encode, match_batch
+from stoker.worker.answer import Answer, distinct, encode, match_batch
 from stoker.worker.calls import DEADLINE
 from stoker.worker.desk import Desk
 from stoker.worker.handler import Handler
@@ -48,9 +48,13 @@ class BatchRunner(Runner):
 
     def pump(self) -> None:
         """Start a batch if one is due, else see to it that this is asked again in time."""
+        # Again when all of a slice were overdue: nothing else would ask for the rest.
+        while self.desk.waiting and self._pump_slice():
+            pass
+
+    def _pump_slice(self) -> bool:
+        """Start a batch if one is due; whether events were taken, none of which could be run."""
         waiting = self.desk.waiting
-        if not waiting:
-            return
         now = time.monotonic()
         plan = assemble(
             len(waiting),
@@ -63,9 +67,10 @@ class BatchRunner(Runner):
         self._set_alarm(None if plan.wait_until is None else plan.wait_until - now)
         taken = [waiting.popleft() for _ in range(plan.take)]
         self.desk.tell_queued()
-        batch = [ticket for ticket in taken if not self.overdue(ticket)]
+        batch = [ticket for ticket in taken if not ticket.done and not self.overdue(ticket)]
         if batch:
             self._start(batch)
+        return bool(taken) and not batch
 
     def _soonest_leave(self) -> float:
         soonest = float("inf")
@@ -85,11 +90,13 @@ class BatchRunner(Runner):
     def _start(self, batch: list[Ticket]) -> None:
         events = [self.event_of(ticket) for ticket in batch]
         events[-1].last_in_batch = True
+        for event, id_ in zip(events, _event_ids(batch), strict=True):
+            event.id = id_
         now = time.monotonic()
         for ticket in batch:
-            self.desk.tell_started(ticket)
             ticket.runnable = max(ticket.arrived, self._free_since)
             ticket.started = now
+            self.desk.tell_started(ticket)
         self.occupied = True
         if self.handler.is_async:
             self._spawn_batch(batch, lambda: self.handler.call(self.handler.context, events))
@@ -98,7 +105,7 @@ class BatchRunner(Runner):
 
     def _run_batch(self, batch: list[Ticket], events: list[nuclio_sdk.Event]) -> None:
         deadline = _latest_deadline(batch)
-        guard = self.guard(deadline, SYNC_GRACE_S)
+        guard = self.guard(batch[-1].arrived, SYNC_GRACE_S)
         REQUEST_ID.set(_ids(batch))
         DEADLINE.set(deadline)
         try:
@@ -118,15 +125,19 @@ class BatchRunner(Runner):
         self._settle(batch, answers)
 
     def _spawn_batch(self, batch: list[Ticket], begin: Callable[[], Any]) -> None:
-        task = self.spawn(self._await_batch(batch, begin))
-        deadline = _latest_deadline(batch)
-        if deadline is not None:
-            timer = self.loop.call_later(max(0.0, deadline - time.monotonic()), task.cancel)
-            task.add_done_callback(lambda _: timer.cancel())
+        self.spawn(self._await_batch(batch, begin))
+
+    def _cancel_at(self, deadline: float | None) -> asyncio.TimerHandle | None:
+        # By the task itself: one that is cancelled before its first step never runs at all.
+        task = asyncio.current_task()
+        if deadline is None or task is None:
+            return None
+        return self.loop.call_later(max(0.0, deadline - time.monotonic()), task.cancel)
 
     async def _await_batch(self, batch: list[Ticket], begin: Callable[[], Any]) -> None:
         deadline = _latest_deadline(batch)
-        guard = self.guard(deadline, ASYNC_GRACE_S)
+        guard = self.guard(batch[-1].arrived, ASYNC_GRACE_S)
+        timer = self._cancel_at(deadline)
         REQUEST_ID.set(_ids(batch))
         DEADLINE.set(deadline)
         answers: list[Answer] | None = None
@@ -141,6 +152,8 @@ class BatchRunner(Runner):
             self.crash(exc)
             return
         finally:
+            if timer is not None:
+                timer.cancel()
             self.unguard(guard)
         if answers is None:
             for ticket in batch:
@@ -150,7 +163,7 @@ class BatchRunner(Runner):
             self._settle(batch, answers)
 
     def _answers(self, output: Any, batch: list[Ticket]) -> list[Answer]:
-        return [self._one(item) for item in match_batch(output, [t.meta["id"] for t in batch])]
+        return [self._one(item) for item in match_batch(output, _event_ids(batch))]
 
     def _one(self, item: Any) -> Answer:
         if isinstance(item, Exception):
@@ -181,6 +194,10 @@ def _latest_deadline(batch: list[Ticket]) -> float | None:
     deadlines = [ticket.deadline for ticket in batch]
     known = [deadline for deadline in deadlines if deadline is not None]
     return max(known) if len(known) == len(deadlines) else None
+
+
+def _event_ids(batch: list[Ticket]) -> list[str]:
+    return distinct([ticket.meta["id"] for ticket in batch])
 
 
 def _ids(batch: list[Ticket]) -> str:

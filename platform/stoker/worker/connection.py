@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from typing import Protocol
@@ -133,6 +134,9 @@ class Connection:
         receiver = self._receiver
         try:
             for kind, stream, payload in self._reader.feed(data):
+                if self.closed:
+                    # By an answer that could not be written: nobody waits for the rest.
+                    break
                 receiver.on_frame(self, kind, stream, payload)
         except (ProtocolError, ValueError, KeyError, struct.error):
             self.close()
@@ -151,6 +155,13 @@ class Connection:
         if self._space is not None:
             self._space.set()
         self._receiver.on_lost(self)
+
+    def abandon(self) -> None:
+        """In a process that user code forked: the socket stays with the worker alone."""
+        if not self.closed:
+            self.closed = True
+            # Not close(): the loop counts as a user of the socket, and would keep it open.
+            os.close(self._sock.detach())
 
     def finish(self, timeout_s: float) -> None:
         """Write what is left, blocking for at most ``timeout_s``: the process is about to end."""

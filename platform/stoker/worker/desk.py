@@ -15,10 +15,11 @@ from collections.abc import Callable
 import orjson
 
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
-from stoker.nouns.errors import DeadlineExceeded, ShuttingDown
+from stoker.nouns.errors import DeadlineExceeded, HandlerFailed, ShuttingDown
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.record import Phase
 from stoker.nouns.wire import (
+    MAX_PAYLOAD,
     META,
     Hello,
     Kind,
@@ -33,11 +34,23 @@ from stoker.worker.connection import Connection
 from stoker.worker.log import WorkerLog
 from stoker.worker.ticket import Ticket
 
+# Every request needs these, and a look-up in an Enum costs ten times that of a global.
 _REQUEST = int(Kind.REQUEST)
+_RESPONSE = Kind.RESPONSE
+_READY = Phase.READY
+_DISPATCH, _FINISH = Signal.DISPATCH, Signal.FINISH
+_REFUSE, _EXIT = Effect.REFUSE, Effect.EXIT
 _BUSY_FULL = orjson.dumps({"reason": "full"})
 _BUSY_DRAINING = orjson.dumps({"reason": "draining"})
 _BUSY_STARTING = orjson.dumps({"reason": "starting"})
 _CANCELLED = orjson.dumps({"outcome": "cancelled"})
+_LARGEST_ANSWER = MAX_PAYLOAD - META.size
+
+
+def error_end(message: bytes) -> bytes:
+    """The payload of an END that tells of a failure. Its message may be the user's own bytes."""
+    text = message.decode("utf-8", "replace")
+    return orjson.dumps({"outcome": "error", "message": text})
 
 
 class Desk:
@@ -60,6 +73,7 @@ class Desk:
         self.told_failure = asyncio.Event()
         self._left = asyncio.Event()
         self._launch = launch
+        self._limit_s = launch.event_timeout_s
         self._log = log
         self._loop = loop
         self._error = ""
@@ -112,19 +126,20 @@ class Desk:
         if not connection.role or stream in connection.tickets:
             raise ProtocolError(f"a request before HELLO, or on stream {stream} that is in use")
         phase = self.life.phase
-        if phase is not Phase.READY and phase.is_terminal:
+        if phase is not _READY and phase.is_terminal:
             self._refuse(connection, stream)
             return
-        life, effects = move(self.life, Signal.DISPATCH)
-        if Effect.REFUSE in effects:
+        life, effects = move(self.life, _DISPATCH)
+        if _REFUSE in effects:
             self._refuse(connection, stream)
             return
         (length,) = META.unpack_from(payload)
         meta: RequestMeta = orjson.loads(payload[4 : 4 + length])
         now = time.monotonic()
         deadline = meta["deadline"]
-        if deadline is None and self._launch.event_timeout_s is not None:
-            deadline = now + self._launch.event_timeout_s
+        limit = self._limit_s
+        if limit is not None and (deadline is None or deadline > now + limit):
+            deadline = now + limit
         ticket = Ticket(connection, stream, meta, payload[4 + length :], now, deadline)
         self.life = life
         connection.tickets[stream] = ticket
@@ -141,16 +156,19 @@ class Desk:
 
     def _cancel(self, ticket: Ticket) -> None:
         ticket.cancel()
+        if ticket.started or ticket.done:
+            return
         if ticket in self.waiting:
             self.waiting.remove(ticket)
-            self.end(ticket, _CANCELLED)
+        self.end(ticket, _CANCELLED)
 
     # What the runner reports
 
     def tell_queued(self) -> None:
         """Tell the callers of what still waits that the handler has not seen it."""
-        for ticket in self.waiting:
-            if not ticket.told_queued:
+        # A copy: a caller that cannot be written to is lost, and its requests leave the inbox.
+        for ticket in tuple(self.waiting):
+            if not ticket.told_queued and not ticket.done:
                 ticket.told_queued = True
                 ticket.connection.send_now(frame(Kind.QUEUED, ticket.stream))
 
@@ -169,6 +187,10 @@ class Desk:
         """The outcome of a request: one whole answer. ``now`` writes it before the loop turns."""
         if ticket.done:
             return
+        if ticket.streamed:
+            # A whole answer would land inside the body of the one that began.
+            self.end(ticket, error_end(answer.body))
+            return
         meta: dict[str, object] = {"status": answer.status, "headers": answer.headers}
         if answer.code:
             meta["code"] = answer.code
@@ -179,17 +201,34 @@ class Desk:
             if batch:
                 meta["batch"] = batch
                 meta["batch_s"] = held
-        data = frame_with_meta(Kind.RESPONSE, ticket.stream, orjson.dumps(meta), answer.body)
+        try:
+            shown = orjson.dumps(meta)
+        except TypeError as exc:
+            self._unsendable(ticket, f"headers that cannot be sent: {exc}", ended)
+            return
+        if len(answer.body) + len(shown) > _LARGEST_ANSWER:
+            self._unsendable(
+                ticket, f"a body of {len(answer.body)} bytes, which is too large", ended
+            )
+            return
+        ticket.done = True
+        data = frame_with_meta(_RESPONSE, ticket.stream, shown, answer.body)
         if now:
             ticket.connection.send_now(data)
         else:
             ticket.connection.send(data)
         self._finish(ticket)
 
+    def _unsendable(self, ticket: Ticket, what: str, ended: float) -> None:
+        text = f"the handler returned {what}"
+        self._log.write("error", text)
+        self.answer(ticket, failure(500, HandlerFailed.code, text), ended=ended)
+
     def end(self, ticket: Ticket, payload: bytes = _CANCELLED) -> None:
         """The outcome of a request: the end of its stream, or its cancellation."""
         if ticket.done:
             return
+        ticket.done = True
         ticket.connection.send_kind(Kind.END, ticket.stream, payload)
         self._finish(ticket)
 
@@ -200,15 +239,16 @@ class Desk:
         self.answer(ticket, answer, ended=time.monotonic())
 
     def _finish(self, ticket: Ticket) -> None:
-        ticket.done = True
+        # It is done already, before anything was written: a caller that cannot be written to is
+        # lost, which ends its requests, and one outcome must not count twice.
         ticket.connection.tickets.pop(ticket.stream, None)
-        self.life, effects = move(self.life, Signal.FINISH)
-        if Effect.EXIT in effects:
+        self.life, effects = move(self.life, _FINISH)
+        if _EXIT in effects:
             self.leave.set()
         if self._refused:
-            for connection in self._refused:
+            refused, self._refused = self._refused, set()
+            for connection in refused:
                 connection.send_kind(Kind.IDLE, 0)
-            self._refused.clear()
 
     # The worker's life
 
@@ -245,6 +285,7 @@ class Desk:
         """The termination time is over: what waits goes back, what runs is cut off."""
         while self.waiting:
             ticket = self.waiting.popleft()
+            ticket.done = True
             ticket.connection.send_kind(Kind.BUSY, ticket.stream, _BUSY_DRAINING)
             self._finish(ticket)
         for connection in list(self._peers):

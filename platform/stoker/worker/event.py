@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,9 +18,21 @@ _new_event = object.__new__
 _MISSING = object()
 
 
-@lru_cache(maxsize=1024)
-def _canonical(name: str) -> str:
-    return "-".join(part.capitalize() for part in name.split("-"))
+class _CanonicalNames(dict[str, str]):
+    """The canonical form of every header name seen. Names are the clients': both are bounded."""
+
+    def __missing__(self, name: str) -> str:
+        canonical = "-".join(part.capitalize() for part in name.split("-"))
+        if len(name) <= _LONGEST_KEPT_NAME:
+            if len(self) >= _KEPT_NAMES:
+                self.clear()
+            self[name] = canonical
+        return canonical
+
+
+_LONGEST_KEPT_NAME = 64
+_KEPT_NAMES = 1024
+_canonical = _CanonicalNames().__getitem__
 
 
 class Headers(dict[str, Any]):

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -16,6 +17,12 @@ import orjson
 REQUEST_ID: ContextVar[str] = ContextVar("stoker_request_id", default="")
 """The request being handled; log lines written meanwhile carry it."""
 
+PART_BYTES = 16 * 1024 * 1024
+"""Bytes at which a log moves aside. A worker has two parts at most."""
+OLDER = ".1"
+"""What the name of the part that was moved aside ends in."""
+CHECK_BYTES = 256 * 1024
+"""Bytes written between two looks at the file's size."""
 _LONGEST_LINE = 64 * 1024
 _OPTIONS = (
     orjson.OPT_NON_STR_KEYS
@@ -39,13 +46,18 @@ def level_name(level: int) -> str:
 
 
 class WorkerLog:
-    """Appends JSON lines to a file descriptor.
+    """Appends JSON lines to a file, which moves aside when it has become large.
 
     Each line is one ``write``, so that lines of several threads or processes never mix.
+    ``descriptor`` keeps its number for ever: others, some of them in C, write to it.
     """
 
-    def __init__(self, descriptor: int, *, function: str, replica: str, worker: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, path: str, *, function: str, replica: str, worker: int) -> None:
+        self.descriptor = open_log(path)
+        self._path = path
+        self._owner = os.getpid()
+        self._unchecked = 0
+        self._turning = threading.Lock()
         self._who = {"function": function, "replica": replica, "worker": worker}
 
     def write(self, level: str, message: str, fields: dict[str, Any] | None = None) -> None:
@@ -60,10 +72,48 @@ class WorkerLog:
             line["request_id"] = request_id
         if fields:
             line["with"] = fields
+        data = _encode(line)
         try:
-            os.write(self.descriptor, _encode(line))
+            os.write(self.descriptor, data)
         except OSError:
             return
+        self._unchecked += len(data)
+        if self._unchecked >= CHECK_BYTES:
+            self.keep_bounded()
+
+    def keep_bounded(self) -> None:
+        """Move the file aside if it has become large; also if writes past this object made it so.
+
+        The part moved aside before is replaced. A process that user code forked only follows its
+        worker to the new file: two that both moved it would lose a part.
+        """
+        self._unchecked = 0
+        # Never waited for: in a fork nobody might be left to give it back.
+        if not self._turning.acquire(blocking=False):
+            return
+        try:
+            self._turn()
+        except OSError:
+            return  # a full disk, or a folder that was removed: the open file goes on
+        finally:
+            self._turning.release()
+
+    def _turn(self) -> None:
+        old = os.fstat(self.descriptor)
+        if os.getpid() != self._owner:
+            if os.path.samestat(old, os.stat(self._path)):
+                return
+        elif old.st_size < PART_BYTES:
+            return
+        else:
+            os.replace(self._path, f"{self._path}{OLDER}")
+        new = open_log(self._path)
+        for descriptor in (1, 2):
+            # Unless user code has sent it elsewhere.
+            if os.path.samestat(os.fstat(descriptor), old):
+                os.dup2(new, descriptor)
+        os.dup2(new, self.descriptor, inheritable=False)
+        os.close(new)
 
 
 def _encode(line: dict[str, Any]) -> bytes:
@@ -88,6 +138,12 @@ class LineSink(io.BufferedIOBase):
         self._level = level
         self._descriptor = descriptor
         self._partial = b""
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """In a forked process: whoever held the lock is not there to give it back."""
+        # Reentrant: a finaliser may print while this thread is printing.
+        self._lock = threading.RLock()
 
     @property
     def name(self) -> str:
@@ -105,11 +161,12 @@ class LineSink(io.BufferedIOBase):
     def write(self, data: Any) -> int:
         """Log the lines that ``data`` completes; keep the rest for the next write."""
         raw = bytes(data)
-        lines = (self._partial + raw).split(b"\n")
-        self._partial = lines.pop()
-        if len(self._partial) > _LONGEST_LINE:
-            lines.append(self._partial)
-            self._partial = b""
+        with self._lock:
+            lines = (self._partial + raw).split(b"\n")
+            self._partial = lines.pop()
+            if len(self._partial) > _LONGEST_LINE:
+                lines.append(self._partial)
+                self._partial = b""
         for line in lines:
             self._log.write(self._level, line.decode("utf-8", "backslashreplace"))
         return len(raw)
@@ -133,6 +190,8 @@ def redirect_output(log: WorkerLog) -> Callable[[], None]:
     os.dup2(log.descriptor, 1)
     os.dup2(log.descriptor, 2)
     out, err = LineSink(log, "info", 1), LineSink(log, "error", 2)
+    for sink in (out, err):
+        os.register_at_fork(after_in_child=sink.renew_lock)
     sys.stdout = _text(out)
     sys.stderr = _text(err)
 

@@ -123,6 +123,36 @@ def fork_hazard() -> str:
     return ""
 
 
+_READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_TUNABLES")
+_READ_AT_IMPORT = {
+    "huggingface_hub": ("HF_", "HUGGINGFACE_", "HUGGING_FACE_"),
+    "transformers": ("TRANSFORMERS_",),
+}
+_WITHOUT_EFFECT = frozenset({"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"})
+"""Commonly set, and not worth a slow start: lines are written at once, caches are only caches."""
+
+
+def set_too_late(launch: WorkerLaunch) -> str:
+    """Why a fork would ignore a declared variable; empty when none is of that kind.
+
+    The interpreter, the loader, the allocator and some libraries look at theirs only once.
+    """
+    prefixes: tuple[str, ...] = _READ_AT_START
+    for module, own in _READ_AT_IMPORT.items():
+        if module in sys.modules:
+            prefixes += own
+    names = sorted(
+        name
+        for name, value in launch.env.items()
+        if name.startswith(prefixes)
+        and name not in _WITHOUT_EFFECT
+        and os.environ.get(name) != value
+    )
+    if not names:
+        return ""
+    return f"{', '.join(names[:5])} has an effect only before anything is imported"
+
+
 def shadowed(launch: WorkerLaunch) -> str:
     """Why ``launch`` cannot use what is imported already; empty when it can.
 

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
+from weakref import WeakSet
 
 import uvloop
 
@@ -26,7 +27,7 @@ from stoker.worker.batches import BatchRunner
 from stoker.worker.connection import Connection
 from stoker.worker.desk import Desk
 from stoker.worker.handler import Handler, HandlerError, enter_code, load_handler
-from stoker.worker.log import LogHandler, WorkerLog, open_log, redirect_output
+from stoker.worker.log import LogHandler, WorkerLog, redirect_output
 from stoker.worker.logger import WorkerLogger
 from stoker.worker.preimport import worker_environment
 from stoker.worker.runner import Runner
@@ -40,6 +41,8 @@ LAST_WRITE_S = 2.0
 """Seconds that one caller may take to read its last answers before the process ends."""
 ACCEPT_PAUSE_S = 0.5
 """Seconds to leave callers waiting in the backlog when no descriptor is free."""
+LOG_LOOK_S = 10.0
+"""Seconds between two looks at the log's size."""
 EXIT_FAILED_START = 3
 """The exit code of a worker whose import or ``init_context`` raised."""
 
@@ -52,7 +55,7 @@ def run_worker(launch: WorkerLaunch, listener: socket.socket) -> NoReturn:
     """
     began = time.monotonic()
     log = WorkerLog(
-        open_log(launch.log),
+        launch.log,
         function=launch.function,
         replica=launch.replica,
         worker=launch.index,
@@ -73,6 +76,8 @@ def run_worker(launch: WorkerLaunch, listener: socket.socket) -> NoReturn:
 def _settle_in(launch: WorkerLaunch) -> None:
     """What must differ from process to process, and what the launch asks for."""
     os.environ.update(worker_environment(launch))
+    # Read once by the C library, long before.
+    time.tzset()
     random.seed()
     seed = int.from_bytes(os.urandom(4), "little")
     numpy_random = sys.modules.get("numpy.random")
@@ -103,9 +108,11 @@ class _Worker:
     async def live(self, listener: socket.socket) -> int:
         loop = asyncio.get_running_loop()
         desk = Desk(self._launch, self._log, loop)
-        _accept(listener, loop, desk)
+        connections = _accept(listener, loop, desk)
+        os.register_at_fork(after_in_child=lambda: _leave_to_parent(listener, connections))
         loop.add_signal_handler(signal.SIGTERM, desk.drain)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._look_at_log(loop)
         logger = WorkerLogger(self._log)
         loading = loop.create_task(_load(self._launch, logger))
         leaving = loop.create_task(desk.leave.wait())
@@ -134,6 +141,11 @@ class _Worker:
         self._call_termination_hook(handler.context.platform._on_signal)
         self._log.write("info", "stopped", {"code": code})
         return code
+
+    def _look_at_log(self, loop: asyncio.AbstractEventLoop) -> None:
+        # What C code and child processes print does not pass by the log's own count.
+        self._log.keep_bounded()
+        loop.call_later(LOG_LOOK_S, self._look_at_log, loop)
 
     async def _fail(self, desk: Desk, exc: BaseException) -> int:
         if isinstance(exc, HandlerError):
@@ -166,8 +178,26 @@ async def _load(launch: WorkerLaunch, logger: WorkerLogger) -> Handler | BaseExc
         return exc
 
 
-def _accept(listener: socket.socket, loop: asyncio.AbstractEventLoop, desk: Desk) -> None:
+def _leave_to_parent(listener: socket.socket, connections: WeakSet[Connection]) -> None:
+    """In a process that user code forked: what is the worker's stays the worker's.
+
+    Else its callers would not see the worker die before the last of these processes ends, and a
+    SIGTERM to one of them would drain the worker, whose loop it would wake.
+    """
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if listener.fileno() >= 0:
+        os.close(listener.detach())
+    for connection in tuple(connections):
+        connection.abandon()
+
+
+def _accept(
+    listener: socket.socket, loop: asyncio.AbstractEventLoop, desk: Desk
+) -> WeakSet[Connection]:
+    """Accept callers from now on; the connections that are open."""
     listener.setblocking(False)
+    connections: WeakSet[Connection] = WeakSet()
 
     def accept() -> None:
         while True:
@@ -180,9 +210,10 @@ def _accept(listener: socket.socket, loop: asyncio.AbstractEventLoop, desk: Desk
                 loop.remove_reader(listener)
                 loop.call_later(ACCEPT_PAUSE_S, loop.add_reader, listener, accept)
                 return
-            Connection(sock, loop, desk)
+            connections.add(Connection(sock, loop, desk))
 
     loop.add_reader(listener, accept)
+    return connections
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -28,7 +28,7 @@ from stoker.worker.answer import (
     stream_of,
 )
 from stoker.worker.calls import DEADLINE
-from stoker.worker.desk import Desk
+from stoker.worker.desk import Desk, error_end
 from stoker.worker.event import make_event
 from stoker.worker.handler import Handler
 from stoker.worker.log import REQUEST_ID, WorkerLog
@@ -37,7 +37,7 @@ from stoker.worker.ticket import Ticket
 from stoker.worker.watchdog import Guard, Watchdog
 
 SYNC_GRACE_S = 0.25
-"""Seconds past its deadline that a blocking handler gets: it may be about to return."""
+"""Seconds past the function's timeout that a blocking handler gets: it may be about to return."""
 ASYNC_GRACE_S = 1.0
 """Seconds that a cancelled handler gets to clean up after itself."""
 
@@ -80,7 +80,7 @@ class Runner:
         self.loop = asyncio.get_running_loop()
         self.crashed: asyncio.Future[HandlerExit] = self.loop.create_future()
         self.occupied = False
-        self._launch = launch
+        self._limit_s = launch.event_timeout_s
         variables = [{"name": name, "value": value} for name, value in launch.env.items()]
         self._secrets = tuple(secret_values({"spec": {"env": variables}}).values())
         self._default_trigger = TriggerInfo("http", launch.trigger_name)
@@ -97,8 +97,7 @@ class Runner:
         waiting = self.desk.waiting
         while waiting:
             ticket = waiting.popleft()
-            ticket.task = task = self.loop.create_task(self._run_async(ticket))
-            self._tasks.add(task)
+            self._tasks.add(self.loop.create_task(self._run_async(ticket)))
 
     def spawn(self, work: Any) -> asyncio.Task[None]:
         """A task that is kept until it ends."""
@@ -155,9 +154,13 @@ class Runner:
         if CAPTURE.get() is not None:
             CAPTURE.set(None)
 
-    def guard(self, deadline: float | None, grace_s: float) -> Guard | None:
-        """Have the process killed if the work overstays."""
-        return None if deadline is None else self.watchdog.guard(deadline + grace_s)
+    def guard(self, arrived: float, grace_s: float) -> Guard | None:
+        """Have the process killed if the work overstays the function's own timeout.
+
+        Not the caller's: with short ones any caller could have a healthy worker killed at will.
+        """
+        limit = self._limit_s
+        return None if limit is None else self.watchdog.guard(arrived + limit + grace_s)
 
     def unguard(self, guard: Guard | None) -> None:
         """The work ended."""
@@ -168,10 +171,13 @@ class Runner:
         if self.overdue(ticket):
             return
         event = self.event_of(ticket)
-        capture = self._enter(ticket)
         self.desk.tell_started(ticket)
+        if ticket.done:
+            # Its caller was found to be gone when it was told, or when the others were.
+            return
+        capture = self._enter(ticket)
         ticket.started = time.monotonic()
-        guard = self.guard(ticket.deadline, SYNC_GRACE_S)
+        guard = self.guard(ticket.arrived, SYNC_GRACE_S)
         try:
             output = self.handler.call(self.handler.context, event)
             if type(output) not in _WHOLE and (
@@ -195,17 +201,21 @@ class Runner:
         self.occupied = True
 
         async def run() -> None:
+            task = ticket.task = asyncio.current_task()
+            if ticket.cancelled and task is not None:
+                task.cancel()
             try:
                 await self._see_through(ticket, lambda: output, capture)
             finally:
                 self.occupied = False
                 self.pump()
 
-        ticket.task = self.spawn(run())
+        self.spawn(run())
 
     async def _run_async(self, ticket: Ticket) -> None:
+        task = ticket.task = asyncio.current_task()
         try:
-            if self.overdue(ticket):
+            if ticket.done or self.overdue(ticket):
                 return
             capture = self._enter(ticket)
             ticket.started = time.monotonic()
@@ -215,14 +225,14 @@ class Runner:
             )
         finally:
             # Here rather than in a done-callback, which is one more call of the loop a request.
-            if ticket.task is not None:
-                self._tasks.discard(ticket.task)
+            if task is not None:
+                self._tasks.discard(task)
 
     async def _see_through(
         self, ticket: Ticket, begin: Callable[[], Any], capture: Capture | None
     ) -> None:
         """Await or stream what ``begin`` gives up to the deadline, and give the outcome."""
-        guard = self.guard(ticket.deadline, ASYNC_GRACE_S)
+        guard = self.guard(ticket.arrived, ASYNC_GRACE_S)
         timer = self._expiry(ticket)
         try:
             output = begin()
@@ -310,11 +320,11 @@ class Runner:
             if not begun:
                 self.desk.answer(ticket, answer, ended=time.monotonic())
             else:
-                self.desk.end(ticket, _error_end(answer.body.decode()))
+                self.desk.end(ticket, error_end(answer.body))
         except asyncio.CancelledError:
             if not begun or ticket.cancelled:
                 raise
-            self.desk.end(ticket, _error_end("the deadline passed"))
+            self.desk.end(ticket, error_end(b"the deadline passed"))
         finally:
             await self._close(chunks)
 
@@ -326,7 +336,9 @@ class Runner:
             "queue_s": round(ticket.started - ticket.arrived, 6),
             "handler_s": round(time.monotonic() - ticket.started, 6),
         }
-        ticket.connection.send_kind(Kind.HEAD, ticket.stream, orjson.dumps(meta))
+        data = orjson.dumps(meta)
+        ticket.streamed = True
+        ticket.connection.send_kind(Kind.HEAD, ticket.stream, data)
 
     async def _flow(self, ticket: Ticket) -> None:
         await asyncio.sleep(0)
@@ -351,7 +363,3 @@ async def _items(chunks: Chunks) -> AsyncGenerator[Any, None]:
         return
     while (item := next(chunks, _EXHAUSTED)) is not _EXHAUSTED:
         yield item
-
-
-def _error_end(message: str) -> bytes:
-    return orjson.dumps({"outcome": "error", "message": message})

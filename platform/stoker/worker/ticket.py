@@ -20,7 +20,9 @@ class Ticket:
         deadline: when it must be answered; None is never.
         told_queued: the caller knows that the handler has not seen it.
         runnable: when it could first have run, were it not for the batch's filling.
-        task: what runs it, when that is not the loop itself.
+        task: what runs it, when that is not the loop itself. Set by its first step: a task that is
+            cancelled before never runs, and nothing would end the request.
+        streamed: the head of a streamed answer went out, so no whole answer may follow.
         done: it got its one outcome; later ones are dropped.
         cancelled: the caller no longer wants it.
         expired: its deadline passed while it ran.
@@ -41,6 +43,7 @@ class Ticket:
         "runnable",
         "started",
         "stream",
+        "streamed",
         "task",
         "told_queued",
     )
@@ -64,6 +67,7 @@ class Ticket:
         self.runnable = 0.0
         self.leave_by = 0.0
         self.told_queued = False
+        self.streamed = False
         self.cancelled = False
         self.expired = False
         self.done = False

@@ -6,6 +6,7 @@ It has one thread and no event loop, and never touches CUDA: that is what makes 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import selectors
@@ -28,6 +29,7 @@ from stoker.worker.preimport import (
     PreimportError,
     fork_hazard,
     preimport,
+    set_too_late,
     shadowed,
     worker_environment,
 )
@@ -231,6 +233,7 @@ class Zygote:
         child = self._children.pop(descriptor)
         self._selector.unregister(descriptor)
         os.close(descriptor)
+        _end_group(child.pid)
         _, status = os.waitpid(child.pid, 0)
         _unlink_own(child)
         reply = ZygoteReply(
@@ -262,7 +265,7 @@ class Zygote:
 def _fresh_reason(launch: WorkerLaunch) -> str:
     if launch.fresh:
         return launch.fresh_reason or "it was asked for"
-    return shadowed(launch) or fork_hazard()
+    return shadowed(launch) or set_too_late(launch) or fork_hazard()
 
 
 def _fresh_command(descriptor: int) -> list[str]:
@@ -282,6 +285,16 @@ def _summary(kind: ZygoteKind, imported: list[str]) -> str:
 
 def _refusal(launch: WorkerLaunch, message: str) -> ZygoteReply:
     return ZygoteReply(kind="refused", replica=launch.replica, index=launch.index, message=message)
+
+
+def _end_group(pid: int) -> None:
+    """End what a worker that is dead, but not reaped yet, left behind: processes that it started.
+
+    They would hold its memory and its device. Until it is reaped nobody else can have its id; a
+    worker that died before it had a session of its own has no group either.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _unlink_own(child: Child) -> None:

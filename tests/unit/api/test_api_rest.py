@@ -19,7 +19,14 @@ from stoker.api import ApiSettings, build_app
 from stoker.api.invocation import Invocations
 from stoker.api.rates import RateMeter
 from stoker.nouns.home import Home
-from stoker.nouns.record import Demand, Phase, ReplicaRecord, WorkerRecord
+from stoker.nouns.record import (
+    Demand,
+    FunctionRecord,
+    Phase,
+    ReplicaRecord,
+    Revision,
+    WorkerRecord,
+)
 from stoker.store import Store
 
 MakeClient = Callable[..., httpx.AsyncClient]
@@ -240,7 +247,11 @@ async def test_a_followed_log_goes_on_with_new_lines_and_new_workers(home: Home)
     folder = home.function_logs("hello")
     folder.mkdir(parents=True)
     (folder / "hello-a.0.log").write_text(line(1, "old"))
-    lines = stream(home, "hello", LogQuery(follow=True), ())
+
+    async def none() -> set[str]:
+        return set()
+
+    lines = stream(home, "hello", LogQuery(follow=True), none)
     async with asyncio.timeout(10):
         assert words((await anext(lines)).decode()) == ["old"]
         with (folder / "hello-a.0.log").open("a") as file:
@@ -248,6 +259,31 @@ async def test_a_followed_log_goes_on_with_new_lines_and_new_workers(home: Home)
         assert words((await anext(lines)).decode()) == ["new"]
         (folder / "hello-b.0.log").write_text(line(3, "another"))
         assert words((await anext(lines)).decode()) == ["another"]
+    await lines.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_followed_log_masks_the_secret_of_a_revision_that_came_meanwhile(
+    store: Store, home: Home
+) -> None:
+    from stoker.api.function_logs import LogQuery, stream
+    from stoker.api.view import KnownSecrets
+
+    def with_key(number: int, value: str) -> FunctionRecord:
+        env = [{"name": "API_KEY", "value": value}]
+        document = {"metadata": {"name": "hello"}, "spec": {"env": env}}
+        return FunctionRecord(name="hello", serving=Revision(number=number, document=document))
+
+    first = with_key(1, "earliest")
+    await store.put_function(first)
+    log = home.function_logs("hello") / "hello-a.0.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(line(1, "with earliest"))
+    lines = stream(home, "hello", LogQuery(follow=True), KnownSecrets(store, first))
+    async with asyncio.timeout(10):
+        assert words((await anext(lines)).decode()) == ["with ********"]
+        await store.put_function(with_key(2, "newest"))
+        log.write_text(log.read_text() + line(2, "newest, not earliest"))
+        assert words((await anext(lines)).decode()) == ["********, not ********"]
     await lines.aclose()  # type: ignore[attr-defined]
 
 

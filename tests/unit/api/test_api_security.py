@@ -86,6 +86,13 @@ async def test_a_form_post_without_preflight_is_refused_too(
     assert await store.list_functions() == {}
 
 
+async def test_a_refused_host_is_told_what_helps(client: httpx.AsyncClient) -> None:
+    reply = await client.get("/api/functions", headers={"Host": "evil.example"})
+    message = reply.json()["error"]["message"]
+    assert "use localhost, or the address that it listens on (127.0.0.1)" in message
+    assert "allowed" not in message
+
+
 async def test_the_own_page_may_post(client: httpx.AsyncClient, function: Document) -> None:
     headers = {"Origin": "http://127.0.0.1:8070", "Sec-Fetch-Site": "same-origin"}
     assert (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,11 @@ def written(folder: Path, text: str = GOOD, **files: str) -> Path:
         ("- a\n", ":1:1:", "must be a mapping"),
         (GOOD + "---\n" + GOOD, ":9:1:", "second YAML document"),
         (GOOD + "kind: Other\n", ":8:1:", "'kind' is there twice"),
+        (GOOD + "? [1]\n: 2\n", ":8:3:", "a key must be plain text"),
+        ("a: &a [*a]\n" + GOOD, ":1:4:", "the value contains itself"),
+        (GOOD + "a: !!set {b}\n", ":8:4:", "!!set has no place in JSON"),
+        (GOOD + "a: !!int b\n", ":", "a value cannot be read"),
+        (GOOD + "a: " + "[" * 3000 + "\n", ":", "nested too deeply"),
         ("a: !!python/object/apply:os.system [x]\n", ":1:4:", "could not determine a constructor"),
     ],
 )
@@ -66,6 +72,37 @@ def test_a_wrong_field_is_shown_where_it_stands(tmp_path: Path) -> None:
     first, second = caught.value.message.splitlines()
     assert first.startswith(f"{path}:8:17: spec.eventTimeout: must be a duration")
     assert second.startswith(f"{path}:10:36: spec.triggers.http.numWorkers")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [("{name: hello}", "[1]", ":1:11: metadata"), ("}", ", labels: 5}", ":1:33: metadata.labels")],
+)
+def test_metadata_of_a_wrong_shape_is_shown_where_it_stands(
+    tmp_path: Path, old: str, new: str, place: str
+) -> None:
+    text = "metadata: {name: hello}\n".replace(old, new) + "spec: {handler: main:handler}\n"
+    path = written(tmp_path, text, main_py="")
+    for project in ("", "shop"):
+        with pytest.raises(Failure) as caught:
+            pack_function(path, project=project)
+        assert caught.value.message.startswith(f"{path}{place}: ")
+
+
+@pytest.mark.parametrize("field", ["metadata", "spec"])
+def test_a_project_of_a_wrong_shape_is_shown_where_it_stands(tmp_path: Path, field: str) -> None:
+    fields = {"kind": "project", "metadata": "{name: shop}", field: "5"}
+    path = tmp_path / "project.yaml"
+    path.write_text("".join(f"{key}: {value}\n" for key, value in fields.items()))
+    with pytest.raises(Failure, match=rf"project.yaml:\d:\d+: {field}: must be a mapping, was int"):
+        find_packages(path)
+
+
+def test_dates_without_quotes_and_values_named_twice_can_be_sent(tmp_path: Path) -> None:
+    text = GOOD + "when: 2024-13-45\nbase: &b {x: 1}\nall: [*b, {<<: *b, y: 2}]\n"
+    document = pack_function(written(tmp_path, text, main_py="")).document
+    assert document["when"] == "2024-13-45"
+    assert json.loads(json.dumps(document))["all"] == [{"x": 1}, {"x": 1, "y": 2}]
 
 
 def test_a_single_file_travels_inside_the_config(tmp_path: Path) -> None:

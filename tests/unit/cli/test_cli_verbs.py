@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +174,51 @@ def test_a_log_line_is_made_readable_and_a_raw_one_left_alone() -> None:
     assert "error r.1 no [bold]markup[/] here  request=q  a=1" in text
     for raw in ("plain", "[1, 2]", "{broken", '{"no": "message"}', '{"message": 5, "with": []}'):
         assert log_line(raw)
+
+
+def test_the_redis_may_be_told_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stoker.cli import platform_verbs
+
+    heard: list[Any] = []
+
+    def up(*, told: dict[str, Any], **_: Any) -> int:
+        heard.append(told["redis"])
+        return 0
+
+    monkeypatch.setattr(platform_verbs, "up", up)
+    env = {"STOKER_REDIS_URL": "redis://:pw@host/0"}
+    CliRunner().invoke(app, ["up"], env=env)
+    CliRunner().invoke(app, ["up", "--redis", "redis://other/0"], env=env)
+    assert heard == ["redis://:pw@host/0", "redis://other/0"]
+
+
+def test_a_followed_log_may_be_silent_for_longer_than_any_other_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server sends one line, then waits for the client's timeout to be looked at."""
+    from stoker.cli import client as client_module
+
+    monkeypatch.setattr(client_module, "LONG_S", 0.2)
+    go_on = threading.Event()
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"first\n")
+            go_on.wait(5)
+            self.wfile.write(b"second\n")
+
+        def log_message(self, *_: Any) -> None:
+            """Says nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever).start()
+        client = client_module.Client(f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(Failure, match=r"within 0\.2 s"):
+            list(client.lines("/"))
+        timer = threading.Timer(0.6, go_on.set)
+        timer.start()
+        assert list(client.lines("/", may_pause=True)) == [b"first\n", b"second\n"]
+        timer.join()
+        server.shutdown()

@@ -16,7 +16,14 @@ from stoker.controller.ledger import Ledger, bytes_per_gpu
 from stoker.controller.log_files import KEPT_BYTES, KEPT_FILES, prune_logs
 from stoker.controller.memory import over_limit
 from stoker.controller.outbox import Outbox
-from stoker.nouns.errors import BadRequest, FunctionNotFound, StoreUnavailable
+from stoker.nouns.errors import (
+    BadRequest,
+    Conflict,
+    FunctionNotFound,
+    RecordUnreadable,
+    StokerError,
+    StoreUnavailable,
+)
 from stoker.nouns.function import FunctionConfig, Trigger
 from stoker.nouns.record import FunctionRecord, ReplicaRecord
 
@@ -167,6 +174,16 @@ def test_logs_past_their_size_go(tmp_path: Path) -> None:
     assert [path.name for path in prune_logs(tmp_path, frozenset())] == ["r1.0.log"]
 
 
+def test_a_log_that_its_worker_moves_aside_meanwhile_stops_no_pruning(tmp_path: Path) -> None:
+    (tmp_path / "gone.0.log").symlink_to(tmp_path / "nowhere")
+    for name in ("r1.0.log", "r1.0.log.1"):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, KEPT_BYTES - 1)
+    os.utime(tmp_path / "r1.0.log.1", (1, 1))
+    removed = prune_logs(tmp_path, frozenset({"r1.0.log"}))
+    assert [path.name for path in removed] == ["r1.0.log.1"]
+
+
 def test_the_largest_worker_of_a_replica_over_its_limit_is_named(stage: Any) -> None:
     replica = stage.serve(
         resources={"limits": {"memory": "100"}},
@@ -244,6 +261,28 @@ async def test_writes_wait_while_the_store_is_away_and_none_is_lost() -> None:
     assert store.writes == 2
     assert seen == [FunctionSeen("fn", store.functions["fn"])]
     assert outbox.is_empty
+
+
+@pytest.mark.parametrize("error", [RecordUnreadable("broken"), Conflict("too many writers")])
+async def test_a_change_that_cannot_be_written_holds_up_no_other_function(
+    error: StokerError, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(FakeStore):
+        async def update_function(self, name: str, change: Any) -> FunctionRecord:
+            if name == "bad":
+                raise error
+            return await super().update_function(name, change)
+
+    store, seen = Broken(), list[Happening]()
+    store.functions["fn"] = FunctionRecord(name="fn")
+    outbox = Outbox(store, seen.append)
+    outbox.change_function("bad", message("a"))
+    outbox.change_function("fn", message("b"))
+    assert await outbox.flush() is True
+    assert store.functions["fn"].message == "b"
+    assert seen == [FunctionSeen("fn", store.functions["fn"])]  # "bad" is not told to be deleted
+    assert outbox.is_empty
+    assert error.message in caplog.text
 
 
 async def test_a_record_that_changes_while_it_is_written_is_written_again() -> None:

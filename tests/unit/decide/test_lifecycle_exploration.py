@@ -69,8 +69,8 @@ def test_a_remembered_readiness_verdict_is_found() -> None:
 
 def test_no_transition_is_dead_code() -> None:
     visited: set[tuple[Phase, Signal, tuple[Effect, ...]]] = set()
-    explore(Rules(eager=True, believed_permits=2, visited=visited), requests=2)
-    explore(Rules(permits=2, believed_permits=2, visited=visited), requests=2)
+    explore(Rules(eager=True, believed_permits=2, visited=visited), requests=2, accidents=1)
+    explore(Rules(permits=2, believed_permits=2, visited=visited), requests=2, accidents=1)
     explore(Rules(visited=visited), requests=1, accidents=3)
     assert answered() - visited == set()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from fake_store import function
+from stoker.gateway import server
 from stoker.gateway.routes import first_segment, origin_form
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.event import Topic
@@ -33,8 +35,12 @@ async def test_it_is_alive_but_not_ready_before_it_has_read_the_store(bare: Plac
 
 async def test_pages_can_only_be_read(place: Place) -> None:
     client = await place.client()
-    reply = await client.post("/metrics", b"x")
+    reply = await client.post("/metrics?all", b"x")
     assert (reply.status, reply.code) == (405, "method_not_allowed")
+    assert reply.headers["allow"] == "GET, HEAD"
+    assert "/metrics does" in reply.json["error"]["message"]
+    client.request("/v1/embeddings", method="DELETE")
+    assert (await client.reply()).headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_metrics_count_by_function_code_and_stage(place: Place) -> None:
@@ -110,11 +116,16 @@ async def test_a_key_is_asked_for_everywhere_but_at_healthz(bare: Place) -> None
     for path in ("/echo/", "/metrics", "/readyz", "/nope/"):
         reply = await client.get(path)
         assert (reply.status, reply.code) == (401, "unauthorized")
+    # The page that is open to all must not be a way to a function.
+    for target in ("echo", "nope"):
+        reply = await client.get("/healthz", X_Nuclio_Target=target)
+        assert (reply.status, reply.code) == (401, "unauthorized")
     assert (await client.get("/echo/", X_Api_Key="wrong")).status == 401
     assert (await client.get("/echo/", Authorization="Basic right")).status == 401
     assert (await client.get("/echo/", X_Api_Key="also")).status == 200
     assert (await client.get("/echo/", Authorization="Bearer right")).status == 200
     assert not any({"x-api-key", "authorization"} & r["headers"].keys() for r in worker.requests)
+    assert len(worker.requests) == 2
 
 
 async def test_a_functions_own_authorization_is_passed_on_when_no_key_is_set(place: Place) -> None:
@@ -194,3 +205,99 @@ async def test_what_cannot_be_kept_is_not_accepted(place: Place) -> None:
     client = await place.client()
     reply = await client.post("/echo/", b"x", Prefer="respond-async")
     assert (reply.status, reply.code) == (503, "store_unavailable")
+
+
+async def test_model_requests_are_bounded_by_the_functions_own_body_limit(bare: Place) -> None:
+    bare.put(function("small", trigger={"attributes": {"maxRequestBodySize": 100}}))
+    bare.put(function("large", trigger={"attributes": {"maxRequestBodySize": 6_000_000}}))
+    await bare.gateway()
+    worker = await bare.worker(of="large")
+    client = await bare.client()
+    body = orjson.dumps({"model": "small", "input": "x" * 100})
+    reply = await client.post("/v1/embeddings", body)
+    assert (reply.status, reply.code, reply.json["error"]["limit"]) == (413, "body_too_large", 100)
+    body = orjson.dumps({"model": "large", "input": "x" * 5_000_000})
+    assert (await client.post("/v1/embeddings", body)).status == 200
+    assert len(worker.requests) == 1
+
+
+async def test_model_requests_can_be_answered_later_too(place: Place) -> None:
+    await place.worker()
+    client = await place.client()
+    reply = await client.post("/v1/embeddings", b'{"model": "echo"}', Prefer="respond-async")
+    assert reply.status == 202
+    key = reply.headers["location"].rpartition("/")[2]
+    await place.until(lambda: place.store.invocations[key].state.value == "finished")
+    assert place.store.invocations[key].request["path"] == "/v1/embeddings"
+    assert (await client.get(reply.headers["location"])).body == b'{"model": "echo"}'
+
+
+@pytest.mark.parametrize("prefer", ["", "respond-async"])
+async def test_a_cron_firing_is_an_event_of_a_cron_trigger(place: Place, prefer: str) -> None:
+    worker = await place.worker()
+    client = await place.client()
+    fired = {"X_Nuclio_Target": "echo", "Prefer": prefer}
+    await client.post("/", b"tick", X_Nuclio_Invoke_Trigger="cron", **fired)
+    await place.until(lambda: len(worker.requests) == 1)
+    await client.post("/", b"tick", X_Nuclio_Invoke_Trigger="other", **fired)
+    await place.until(lambda: len(worker.requests) == 2)
+    assert [request.get("trigger") for request in worker.requests] == ["cron", None]
+
+
+async def test_a_disabled_function_says_so_at_once(place: Place) -> None:
+    place.put(function("off", spec={"disable": True}))
+    client = await place.client()
+    reply = await client.get("/off/")
+    assert (reply.status, reply.code) == (503, "function_unhealthy")
+    assert "is disabled" in reply.json["error"]["message"]
+    assert place.store.wakes == []
+
+
+async def test_a_deleted_function_is_no_longer_counted(place: Place) -> None:
+    await place.worker()
+    client = await place.client()
+    await client.get("/echo/")
+    gateway = place.gateways[0]
+    assert gateway.snapshot()["functions"]["echo"]["requests"] == {"200 ": 1}
+    gateway.router.remove_function("echo")
+    assert gateway.snapshot()["functions"] == {}
+    assert gateway._meters.functions == {}
+
+
+async def test_one_mistake_does_not_end_the_following_of_the_store(
+    bare: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "RESTART_S", 0.0)
+    gateway = await bare.gateway()
+    put = gateway.router.put_function
+
+    def once(record: Any) -> None:
+        monkeypatch.setattr(gateway.router, "put_function", put)
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(gateway.router, "put_function", once)
+    bare.store.functions["echo"] = function()
+    bare.store.announce(Topic.FUNCTION, "echo")
+    await bare.until(lambda: "echo" in gateway.router.lanes)
+    assert "a mistake" in caplog.text
+
+
+async def test_one_mistake_does_not_end_the_running_of_invocations(
+    bare: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "RESTART_S", 0.0)
+    bare.put()
+    await bare.gateway(invocation_runners=1)
+    worker = await bare.worker()
+    client = await bare.client()
+    gateway = bare.gateways[0]
+    call = gateway._invocations._call
+
+    async def once(invocation: Any) -> Any:
+        monkeypatch.setattr(gateway._invocations, "_call", call)
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(gateway._invocations, "_call", once)
+    for body in (b"first", b"second"):
+        await client.post("/echo/", body, Prefer="respond-async")
+    await bare.until(lambda: len(worker.requests) == 1)

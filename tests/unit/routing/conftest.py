@@ -185,6 +185,19 @@ class Floor:
         idempotent: bool = False,
         of: str = "echo",
     ) -> tuple[Call, Asker]:
+        call, asker = self.make(name, method=method, deadline_s=deadline_s, idempotent=idempotent)
+        self.router.submit(of, call)
+        return call, asker
+
+    def make(
+        self,
+        name: str = "",
+        *,
+        method: str = "GET",
+        deadline_s: float | None = None,
+        idempotent: bool = False,
+        body: bytes = b"",
+    ) -> tuple[Call, Asker]:
         self.count += 1
         asker = Asker()
         deadline = None if deadline_s is None else self.clock.time + deadline_s
@@ -194,11 +207,10 @@ class Floor:
             method,
             "/",
             {},
-            b"",
+            body,
             deadline=deadline,
             idempotent=idempotent,
         )
-        self.router.submit(of, call)
         return call, asker
 
 

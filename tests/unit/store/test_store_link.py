@@ -7,8 +7,10 @@ import pytest
 
 from real_redis import RealRedis
 from stoker.nouns.errors import StoreUnavailable
+from stoker.nouns.event import Topic
 from stoker.nouns.record import FunctionRecord
 from stoker.store import Store
+from stoker.store.link import POOL_SIZE
 
 
 async def test_a_redis_of_another_home_is_refused(store: Store, redis: RealRedis) -> None:
@@ -123,3 +125,19 @@ async def test_a_password_in_the_url_stays_out_of_messages(store: Store, redis: 
     with pytest.raises(StoreUnavailable) as refused:
         await Store.connect(f"unix://:hunter2@{redis.socket}", home_id="home-2")
     assert "hunter2" not in refused.value.message
+
+
+async def test_any_number_of_watchers_leaves_connections_for_calls(store: Store) -> None:
+    watches = [store.watch() for _ in range(POOL_SIZE + 8)]
+    opened = await asyncio.gather(*(anext(watch) for watch in watches))
+    assert {event.topic for event in opened} == {Topic.RESYNC}
+    await asyncio.gather(*(store.ping() for _ in range(POOL_SIZE)))
+    await asyncio.gather(*(watch.aclose() for watch in watches))  # type: ignore[attr-defined]
+
+
+async def test_a_redis_that_came_back_empty_is_not_said_to_stay_so(
+    store: Store, redis: RealRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store._link.call("FLUSHALL")
+    await store._link.claim_home()
+    assert "a controller that runs puts the functions that it knows back" in caplog.text

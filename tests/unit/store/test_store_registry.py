@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from stoker.nouns.errors import Conflict, FunctionNotFound, StoreUnavailable
+from stoker.nouns.errors import Conflict, FunctionNotFound, RecordUnreadable
 from stoker.nouns.record import FunctionRecord, FunctionState, Revision
 from stoker.store import Store
 
@@ -98,8 +98,20 @@ async def test_one_unreadable_record_hides_itself_only(
     await store._link.call("HSET", "stoker:functions", "bad", b'{"name": 7')
     assert set(await store.list_functions()) == {"good"}
     assert "'bad'" in caplog.text
-    with pytest.raises(StoreUnavailable, match="'bad'"):
+    with pytest.raises(RecordUnreadable, match="'bad'"):
         await store.get_function("bad")
+    with pytest.raises(RecordUnreadable, match="'bad'"):
+        await store.update_function("bad", lambda seen: seen)
+
+
+async def test_an_unreadable_record_is_told_from_a_deleted_one(store: Store) -> None:
+    assert store.unreadable_functions() == frozenset()
+    await store._link.call("HSET", "stoker:functions", "bad", b'{"name": 7')
+    await store.list_functions()
+    assert store.unreadable_functions() == {"bad"}
+    await store.put_function(record("bad"))
+    await store.list_functions()
+    assert store.unreadable_functions() == frozenset()
 
 
 async def test_projects_are_plain_documents(store: Store) -> None:

@@ -142,3 +142,12 @@ def test_batch_answers_go_by_id_then_by_position() -> None:
 def test_batch_answers_that_do_not_fit_are_refused(outputs: Any, says: str) -> None:
     with pytest.raises(HandlerFailed, match=says):
         match_batch(outputs, ["a", "b"])
+
+
+@pytest.mark.parametrize("declared", ["text/plain\r\nx-evil: 1", b"text/plain", 7])
+def test_a_content_type_that_would_break_out_of_its_line_is_refused(declared: object) -> None:
+    response = nuclio_sdk.Response(body="x", content_type=declared)
+    with pytest.raises(HandlerFailed, match="content type"):
+        encode(response)
+    with pytest.raises(HandlerFailed, match="content type"):
+        head_of(response, "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import nuclio_sdk
@@ -9,7 +10,7 @@ import pytest
 from nuclio_sdk.event import TriggerInfo
 
 from stoker.nouns.wire import RequestMeta
-from stoker.worker.event import Headers, make_event
+from stoker.worker.event import Headers, _canonical, make_event
 
 
 def event(body: bytes, content_type: str = "", path: str = "/") -> nuclio_sdk.Event:
@@ -66,3 +67,31 @@ def test_headers_are_canonical_and_found_in_any_case() -> None:
     assert "missing" not in headers
     with pytest.raises(KeyError):
         headers["missing"]
+
+
+def test_header_names_are_not_kept_without_bound() -> None:
+    names = canonical_names()
+    long = "x-" + "a" * 5000
+    assert Headers.of({long: "1"})[long] == "1"
+    assert all(len(name) <= 64 for name in names)
+    Headers.of({f"x-{number}": "1" for number in range(5000)})
+    assert len(names) <= 1024
+    assert Headers.of({"x-request-id": "7"})["X-Request-Id"] == "7"
+
+
+def canonical_names() -> dict[str, str]:
+    names = _canonical.__self__
+    assert isinstance(names, dict)
+    return names
+
+
+def test_what_is_made_when_read_can_be_set_and_is_copied_with_the_event() -> None:
+    made = event(b"", "text/plain", path="/a?x=1")
+    copied = copy.copy(made)
+    assert vars(copied) == vars(made)
+    assert copied.headers["content-type"] == "text/plain"
+    made.headers = {"a": "b"}
+    made.fields = {}
+    assert (made.headers, vars(made)["fields"]) == ({"a": "b"}, {})
+    assert copied.fields == {"x": "1"}
+    assert not hasattr(made, "nothing_of_the_kind")

@@ -67,9 +67,9 @@ def test_a_missing_module_is_told_from_a_missing_import_of_it(code: Path) -> Non
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[tuple[WorkerLog, Path]]:
     path = tmp_path / "log"
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    yield WorkerLog(descriptor, function="f", replica="r", worker=2), path
-    os.close(descriptor)
+    log = WorkerLog(str(path), function="f", replica="r", worker=2)
+    yield log, path
+    os.close(log.descriptor)
 
 
 def lines(path: Path) -> list[dict[str, object]]:

@@ -15,6 +15,7 @@ from stoker.sdk.routing.call import Call
 from stoker.sdk.routing.clock import Clock, Timer
 from stoker.sdk.routing.limits import Limits
 from stoker.sdk.routing.link import Link
+from stoker.sdk.routing.load import demand_of
 from stoker.sdk.routing.room import Room
 
 
@@ -37,6 +38,7 @@ class Lane:
     __slots__ = (
         "_asked",
         "_clock",
+        "_closed",
         "_limits_of",
         "_mode_since",
         "_on_wake",
@@ -74,6 +76,7 @@ class Lane:
         self.last_active = 0.0
         self.cold_starts = 0
         self._clock = clock
+        self._closed: StokerError | None = None
         self._on_wake = on_wake
         self._outstanding: list[int] = []
         self._permits: list[int] = []
@@ -124,11 +127,13 @@ class Lane:
 
     def close(self, error: StokerError | None = None) -> None:
         """The function is gone: nobody waits in vain, running calls finish."""
-        for call in list(self.room):
-            self._fail(call, error or FunctionNotFound(f"function {self.name} was deleted"))
-        self.room.clear()
+        # Who comes back from a worker, or comes with an old view, hears it too: nobody deals any
+        # permit here again.
+        self._closed = error or FunctionNotFound(f"function {self.name} was deleted")
         for link in list(self.links.values()):
             link.retire()
+        self._elect()
+        self._fail_all(self._closed)
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -162,23 +167,7 @@ class Lane:
 
     def demand(self, epoch_offset: float) -> Demand:
         """What the autoscaler needs to know. ``epoch_offset`` turns monotonic into epoch time."""
-        oldest = self._clock.now() - self.room[0].arrived if self.room else 0.0
-        return Demand(
-            in_flight=self.in_flight,
-            waiting=len(self.room),
-            oldest_wait_s=max(0.0, oldest),
-            arrivals=self.arrivals,
-            last_active=self.last_active + epoch_offset if self.last_active else 0.0,
-            answered=self.answered,
-            by_replica=self._by_replica(),
-        )
-
-    def _by_replica(self) -> dict[str, int]:
-        held: dict[str, int] = {}
-        for link in self.links.values():
-            if link.streams:
-                held[link.replica] = held.get(link.replica, 0) + len(link.streams)
-        return held
+        return demand_of(self, self._clock.now(), epoch_offset)
 
     @property
     def in_flight(self) -> int:
@@ -249,11 +238,16 @@ class Lane:
 
     def _receive(self, call: Call) -> None:
         """No permit is free: wait, or be told why not."""
+        shut = self._shut()
+        if shut is not None:
+            return self._fail(call, shut)
         verdict = self._verdict()
         if verdict is Verdict.FULL:
             return self._fail(call, refusals.queue_full(self))
         if verdict is Verdict.UNHEALTHY:
             return self._fail(call, refusals.unhealthy(self.record))
+        if not self.room.fits(call):
+            return self._fail(call, refusals.room_full(self))
         call.cold = not self.active
         self.room.append(call)
         if self._sweep is None:
@@ -264,8 +258,17 @@ class Lane:
 
     def _again(self, call: Call) -> None:
         """A call that was dispatched in vain goes elsewhere, ahead of all who came later."""
+        shut = self._shut()
+        if shut is not None:
+            return self._fail(call, shut)
         self.room.restore(call)
-        self._reconsider()
+        return self._reconsider()
+
+    def _shut(self) -> StokerError | None:
+        """Why nobody may wait here, whatever its workers do; None when one may."""
+        if self._closed is not None:
+            return self._closed
+        return refusals.disabled(self.record) if self.limits.disabled else None
 
     def _verdict(self) -> Verdict:
         return admit(
@@ -297,7 +300,8 @@ class Lane:
 
     def _elect(self) -> None:
         """Rebuilds the tables of active links."""
-        usable = [link for link in self.links.values() if link.revision <= self.serving]
+        serving = 0 if self.limits.disabled else self.serving
+        usable = [link for link in self.links.values() if link.revision <= serving]
         ready = [link for link in usable if link.ready]
         revision = eligible_revision(self.serving, {link.revision for link in ready})
         for link in self.links.values():
@@ -322,7 +326,10 @@ class Lane:
             self._arm()
 
     def _answer_waiting(self) -> None:
-        """Those who wait are judged like a newcomer would be, less the room's bound."""
+        """Those who wait are judged like a newcomer would be, less the room's bounds."""
+        shut = self._shut()
+        if shut is not None:
+            return self._fail_all(shut)
         verdict = admit(
             free_permits=0,
             waiting=0,
@@ -332,14 +339,12 @@ class Lane:
             state=self._state,
         )
         if verdict is Verdict.UNHEALTHY:
-            waiting = list(self.room)
-            self.room.clear()
-            for call in waiting:
-                self._fail(call, refusals.unhealthy(self.record))
+            self._fail_all(refusals.unhealthy(self.record))
         elif verdict is Verdict.WAKE:
             self._wake()
         if self.room and self._sweep is None:
             self._arm()
+        return None
 
     def _drain(self) -> None:
         """Deals free permits to those who wait, in order of arrival."""
@@ -353,6 +358,12 @@ class Lane:
     def _fail(self, call: Call, error: StokerError) -> None:
         call.settle()
         call.caller.on_error(call, error)
+
+    def _fail_all(self, error: StokerError) -> None:
+        waiting = list(self.room)
+        self.room.clear()
+        for call in waiting:
+            self._fail(call, error)
 
     def _expire(self, call: Call) -> None:
         """The deadline has come."""

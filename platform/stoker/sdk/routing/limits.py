@@ -25,6 +25,7 @@ class Limits:
         queue_limit: how many may wait at once.
         model: the model name that ``/v1`` and ``/v2`` route by, besides the function's name.
         serves_model: a model was declared, so the function is listed by ``/v1/models``.
+        disabled: its user switched it off: it answers nobody.
     """
 
     event_timeout_s: float | None = None
@@ -34,6 +35,7 @@ class Limits:
     queue_limit: int = DEFAULT_QUEUE_LIMIT
     model: str = ""
     serves_model: bool = False
+    disabled: bool = False
 
     @classmethod
     def of(cls, config: FunctionConfig) -> Limits:
@@ -48,4 +50,5 @@ class Limits:
             queue_limit=config.queue_limit,
             model=model,
             serves_model=bool(model or env.get("STOKER_MODEL")),
+            disabled=config.spec.disable,
         )

@@ -31,6 +31,13 @@ def queue_full(lane: Lane) -> QueueFull:
     return QueueFull(message, retry_after_s=retry)
 
 
+def room_full(lane: Lane) -> QueueFull:
+    """The bodies that wait already take all the memory that they may."""
+    retry = BUSY_RETRY_S if lane.warm else _wake_s(lane.record)
+    message = f"{lane.room.held} bytes of requests wait for {lane.name} already"
+    return QueueFull(message, retry_after_s=retry)
+
+
 def no_capacity(lane: Lane) -> NoCapacity:
     """It waited for too long: for a busy worker, or for a wake."""
     if lane.warm:
@@ -52,6 +59,11 @@ def unhealthy(record: FunctionRecord) -> FunctionUnhealthy:
     ]
     reason = mask_text(record.message, secrets) or "no reason was recorded"
     return FunctionUnhealthy(f"{record.name} cannot start: {reason}", state=record.state.value)
+
+
+def disabled(record: FunctionRecord) -> FunctionUnhealthy:
+    """Its user switched it off."""
+    return FunctionUnhealthy(f"{record.name} is disabled", state=record.state.value)
 
 
 def late() -> DeadlineExceeded:

@@ -1,0 +1,38 @@
+"""What the autoscaler is told about a lane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stoker.nouns.record import Demand
+
+if TYPE_CHECKING:
+    from stoker.sdk.routing.lane import Lane
+
+
+def demand_of(lane: Lane, now: float, epoch_offset: float) -> Demand:
+    """How a lane stands at ``now`` (CLOCK_MONOTONIC seconds).
+
+    Args:
+        lane: whose demand.
+        now: CLOCK_MONOTONIC, seconds.
+        epoch_offset: turns that clock into epoch seconds when it is added.
+    """
+    oldest = now - lane.room[0].arrived if lane.room else 0.0
+    return Demand(
+        in_flight=lane.in_flight,
+        waiting=len(lane.room),
+        oldest_wait_s=max(0.0, oldest),
+        arrivals=lane.arrivals,
+        last_active=lane.last_active + epoch_offset if lane.last_active else 0.0,
+        answered=lane.answered,
+        by_replica=_by_replica(lane),
+    )
+
+
+def _by_replica(lane: Lane) -> dict[str, int]:
+    held: dict[str, int] = {}
+    for link in lane.links.values():
+        if link.streams:
+            held[link.replica] = held.get(link.replica, 0) + len(link.streams)
+    return held

@@ -1,0 +1,42 @@
+"""Reading a worker's log whose older part was moved aside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stoker.api import function_logs
+from stoker.api.function_logs import _read
+from stoker.nouns.home import Home
+
+
+def test_a_followed_log_goes_on_after_it_was_moved_aside(tmp_path: Path) -> None:
+    home = Home.at(str(tmp_path))
+    folder = home.function_logs("f")
+    folder.mkdir(parents=True)
+    log = folder / "f-1.0.log"
+    tails: dict[Path, function_logs._Tail] = {}
+    log.write_text("one\n")
+    assert _read(home, "f", "", tails) == [b"one"]
+    with log.open("a") as file:
+        file.write("two\n")
+    os.replace(log, folder / "f-1.0.log.1")
+    assert _read(home, "f", "", tails) == []
+    log.write_text("three, and longer than all that was read before\n")
+    assert _read(home, "f", "", tails) == [b"two", log.read_bytes().strip()]
+    assert _read(home, "f", "", tails) == []
+    assert _read(home, "f", "f-1", {}) == [b"one", b"two", log.read_bytes().strip()]
+
+
+def test_a_log_moved_aside_twice_between_two_looks_starts_over(tmp_path: Path) -> None:
+    home = Home.at(str(tmp_path))
+    folder = home.function_logs("f")
+    folder.mkdir(parents=True)
+    log, older = folder / "f-1.0.log", folder / "f-1.0.log.1"
+    tails: dict[Path, function_logs._Tail] = {}
+    log.write_text("one\n")
+    _read(home, "f", "", tails)
+    os.replace(log, folder / "kept")
+    older.write_text("lost\n")
+    log.write_text("new\n")
+    assert _read(home, "f", "", tails) == [b"new"]
