@@ -72,7 +72,7 @@ def desired_replicas(
     Up at once, down only after the window: the count falls to the peak that the whole window
     needed. ``current`` counts starting and ready replicas, not draining ones.
     """
-    needed = _needed(load, bounds, current)
+    needed = _needed(load, bounds)
     queued_since = _since(memory.queued_since, now) if load.waiting else None
     memory = replace(memory, queued_since=queued_since)
     if load.waiting and current == 0:
@@ -89,7 +89,7 @@ def desired_replicas(
     return _down(load, bounds, needed, current, floor, memory, now)
 
 
-def _needed(load: Load, bounds: Bounds, current: int) -> int:
+def _needed(load: Load, bounds: Bounds) -> int:
     """Replicas that would hold all of the load at once; never none while any waits."""
     fitting = math.ceil((load.in_flight + load.waiting) / max(1, bounds.permits))
     return max(fitting, 1 if load.waiting else 0)
