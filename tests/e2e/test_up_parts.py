@@ -173,3 +173,10 @@ def test_the_tail_of_a_log_begins_with_a_whole_line(home_dir: Path) -> None:
     assert tail(path) == ""
     path.write_text("".join(f"line {n}\n" for n in range(100)))
     assert tail(path, most=20).splitlines() == ["line 98", "line 99"]
+
+
+@pytest.mark.parametrize("devices", ["foo", "sim:2x", "sim:x16GiB"])
+def test_devices_that_cannot_be_read_are_refused_before_anything_starts(devices: str) -> None:
+    """They were only seen a minute later, as a controller that does not answer."""
+    with pytest.raises(ValidationError, match=r"devices"):
+        UpSettings(devices=devices)

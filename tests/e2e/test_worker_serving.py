@@ -504,6 +504,20 @@ async def test_the_logs_in_a_reply_quote_no_secret(start: Start) -> None:
     assert "s3cret" not in logs
 
 
+async def test_an_exception_that_quotes_a_secret_does_not_tell_it_to_the_caller(
+    start: Start,
+) -> None:
+    worker = await start(
+        "import os\ndef handler(context, event):\n"
+        "    raise ValueError('cannot log in with ' + os.environ['DB_PASSWORD'])\n",
+        env={"DB_PASSWORD": "hunter2-hunter2"},
+    )
+    reply = await worker.client.call()
+    assert reply.status == 500
+    assert b"cannot log in with" in reply.body
+    assert b"hunter2" not in reply.body
+
+
 BATCH = """
 import time
 def handler(context, events):

@@ -41,6 +41,10 @@ def redis_command(home: Home, binary: str) -> tuple[str, ...]:
         *("--dir", str(home.redis_data)),
         *("--appendonly", "yes"),
         *("--appendfsync", "everysec"),
+        # Demand and metrics are written every second and soon forgotten: rewritten early, the file
+        # stays at a few MiB.
+        *("--auto-aof-rewrite-percentage", "100"),
+        *("--auto-aof-rewrite-min-size", "8mb"),
         # No snapshots beside the append-only file: they fork at times of their own choosing.
         *("--save", ""),
         *("--daemonize", "no"),

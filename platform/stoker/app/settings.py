@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from stoker.nouns.errors import BadRequest
 from stoker.nouns.home import Home
 from stoker.nouns.launch import ZygoteKind
 
@@ -54,6 +55,19 @@ class UpSettings(BaseModel):
                 f"(STOKER_API_KEY or --api-key-file), was {self.host!r}"
             )
         return self
+
+    @field_validator("devices")
+    @classmethod
+    def _devices_can_be_read(cls, devices: str) -> str:
+        # Here rather than in the controller, which would only be seen to end again and again.
+        from stoker.controller.devices import find_devices
+
+        if devices not in ("auto", "cpu"):
+            try:
+                find_devices(devices)
+            except BadRequest as exc:
+                raise ValueError(exc.message) from exc
+        return devices
 
     @model_validator(mode="after")
     def _two_ports(self) -> Self:

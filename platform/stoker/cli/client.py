@@ -148,7 +148,7 @@ class Client:
             stream: socket.socket = connection.sock
             connection.request(method, path, body, {**self._headers, **(headers or {})})
             response = connection.getresponse()
-            if False:
+            if may_pause:
                 stream.settimeout(None)
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             yield response

@@ -43,17 +43,25 @@ class Front:
         stopping: no request after the one in flight.
         page: answers requests for routes of our own.
         accept: takes a request that the client does not want to wait for.
+        ready: whether the functions have been read; before, an unknown name proves nothing.
         date: the Date line, renewed by `tick`.
     """
 
     def __init__(
-        self, router: Router, settings: GatewaySettings, meters: Meters, page: Page, accept: Page
+        self,
+        router: Router,
+        settings: GatewaySettings,
+        meters: Meters,
+        page: Page,
+        accept: Page,
+        ready: Callable[[], bool],
     ) -> None:
         self.router = router
         self.settings = settings
         self.meters = meters
         self.page = page
         self.accept = accept
+        self.ready = ready
         self.keys = Keys(settings.api_keys)
         self.connections: set[Connection] = set()
         self.stopping = False

@@ -9,9 +9,11 @@ from stoker.gateway import routes
 from stoker.nouns.errors import (
     BadRequest,
     BodyTooLarge,
+    FunctionNotFound,
     HeadersTooLarge,
     ShuttingDown,
     StokerError,
+    StoreUnavailable,
 )
 from stoker.nouns.function import DEFAULT_MAX_BODY_BYTES
 
@@ -59,7 +61,15 @@ def read(exchange: Exchange, front: Front, target: bytes) -> None:
     exchange.path = path = routes.origin_form(target.decode("latin-1"))
     if front.keys.required and not _is_health(path, headers):
         front.keys.check(headers)
-    found = routes.find(front.router, path, headers)
+    try:
+        found = routes.find(front.router, path, headers)
+    except FunctionNotFound:
+        if front.ready():
+            raise
+        # Clients give up on a 404, and this function may well exist.
+        raise StoreUnavailable(
+            "the gateway has just started and has not read the functions yet", retry_after_s=1.0
+        ) from None
     if found is not None:
         lane, exchange.path = found
         exchange.lane, exchange.function = lane, lane.name

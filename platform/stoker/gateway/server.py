@@ -45,7 +45,12 @@ class Gateway:
             invocation=self._invocations.report,
         )
         self._front = Front(
-            self._router, settings, self._meters, pages.answer, self._invocations.accept
+            self._router,
+            settings,
+            self._meters,
+            pages.answer,
+            self._invocations.accept,
+            ready=lambda: self._view.ready,
         )
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []

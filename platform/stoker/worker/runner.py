@@ -287,7 +287,10 @@ class Runner:
             self.log.write("error", exc.message)
         else:
             self.log.write("error", "".join(traceback.format_exception(exc)).rstrip())
-        return from_exception(exc)
+        answer = from_exception(exc)
+        # An exception may quote a secret of the environment, and the caller is not its owner.
+        shown = mask_text(answer.body.decode("utf-8", "surrogateescape"), self._secrets)
+        return answer._replace(body=shown.encode("utf-8", "surrogateescape"))
 
     def crash(self, exc: BaseException) -> None:
         """The handler wants the process to end: so it does, and its callers see it die."""

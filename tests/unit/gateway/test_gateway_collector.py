@@ -38,7 +38,7 @@ async def test_a_connection_and_its_refusals_are_gone_without_the_collector(
     request_bytes: bytes,
 ) -> None:
     router = Router({"role": "gateway", "peer": "test"}, lambda _function: None)
-    front = Front(router, GatewaySettings(), Meters(), Mock(), Mock())
+    front = Front(router, GatewaySettings(), Meters(), Mock(), Mock(), Mock())
     connection = _Watched(front)
     connection.connection_made(_Sink())
     connection.data_received(request_bytes)

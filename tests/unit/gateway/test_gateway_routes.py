@@ -301,3 +301,15 @@ async def test_one_mistake_does_not_end_the_running_of_invocations(
     for body in (b"first", b"second"):
         await client.post("/echo/", body, Prefer="respond-async")
     await bare.until(lambda: len(worker.requests) == 1)
+
+
+async def test_before_the_functions_are_read_an_unknown_name_is_503_and_not_404(
+    place: Place,
+) -> None:
+    """A client gives up on a 404; the function was there before the platform restarted."""
+    place.gateways[0]._view.ready = False
+    reply = await (await place.client()).get("/not-read-yet/")
+    assert (reply.status, reply.code) == (503, "store_unavailable")
+    assert reply.headers["retry-after"] == "1"
+    place.gateways[0]._view.ready = True
+    assert (await (await place.client()).get("/not-read-yet/")).status == 404
