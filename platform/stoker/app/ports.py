@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
 
 import psutil
 
 from stoker.nouns.errors import BadRequest, Conflict
 
+_CHOICES = range(20_000, 32_000)
+_TRIES = 100
+
 
 def free_port(host: str, port: int, option: str) -> int:
     """``port`` when nobody listens on it, or a free one for 0.
+
+    A chosen one lies below the range that the kernel hands to outgoing connections: between this
+    moment and the one in which the process binds it, any of those could take it.
 
     Raises:
         Conflict: it is taken; the message says by whom.
         BadRequest: the address is not this machine's, or the port needs more rights.
     """
+    if port == 0:
+        return _choose(host) or free_port(host, random.choice(_CHOICES), option)  # noqa: S311
     try:
         with listening_socket(host, port) as bound:
             return int(bound.getsockname()[1])
@@ -29,6 +38,17 @@ def free_port(host: str, port: int, option: str) -> int:
         raise BadRequest(
             f"cannot listen on {host}, port {port}: {error.strerror or error}"
         ) from error
+
+
+def _choose(host: str) -> int | None:
+    for port in random.sample(_CHOICES, _TRIES):
+        try:
+            with listening_socket(host, port):
+                return port
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return None
+    return None
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -13,7 +13,7 @@ from stoker.nouns.wire import FrameReader, Kind, ProtocolError, frame
 from stoker.worker.ticket import Ticket
 
 READ_BYTES = 256 * 1024
-SHARED_WRITE = 4
+SHARED_WRITE = 8
 """Frames that share a system call: with more, the caller would idle while we gather them."""
 STREAM_BACKLOG = 256 * 1024
 """Bytes that may lie unsent before a streamed answer waits for its reader."""

@@ -25,7 +25,7 @@ from stoker.sdk.routing.call import Call
 
 log = logging.getLogger(__name__)
 
-SHARED_WRITE = 4
+SHARED_WRITE = 8
 """Frames that share a system call: with more, the worker would idle while we gather them."""
 _LAST_STREAM = (1 << 32) - 1
 # Every request needs these, and a look-up in an Enum costs ten times that of a global.
