@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,7 @@ class WorkerClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._held: list[bytes] | None = None
         self._streams: dict[int, Reply] = {}
         self._next = 0
         self.states: list[dict[str, Any]] = []
@@ -89,6 +92,17 @@ class WorkerClient:
         return client
 
     def write(self, data: bytes) -> None:
+        if self._held is None:
+            self._writer.write(data)
+        else:
+            self._held.append(data)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent inside arrives in one piece, so that the worker reads it in one turn."""
+        self._held = []
+        yield
+        data, self._held = b"".join(self._held), None
         self._writer.write(data)
 
     async def _read(self) -> None:

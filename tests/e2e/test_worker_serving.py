@@ -311,8 +311,9 @@ async def test_a_request_whose_deadline_passed_in_the_inbox_is_never_begun(start
         "    if event.body == b'slow':\n        time.sleep(0.4)\n    return seen\n",
         permits=4,
     )
-    _, slow = worker.client.send(b"slow", id="slow")
-    _, late = worker.client.send(b"", id="late", deadline_s=0.1)
+    with worker.client.together():
+        _, slow = worker.client.send(b"slow", id="slow")
+        _, late = worker.client.send(b"", id="late", deadline_s=0.1)
     await worker.client.outcome(late)
     assert (late.status, late.meta["code"]) == (408, "deadline_exceeded")
     assert late.kinds[0] == Kind.QUEUED
@@ -326,8 +327,9 @@ async def test_a_queued_request_is_told_when_it_starts(start: Start) -> None:
         "import time\ndef handler(context, event):\n    time.sleep(0.05)\n    return 'x'\n",
         permits=2,
     )
-    _, first = worker.client.send()
-    _, second = worker.client.send()
+    with worker.client.together():
+        _, first = worker.client.send()
+        _, second = worker.client.send()
     await worker.client.outcome(second)
     assert first.kinds == [Kind.RESPONSE]
     assert second.kinds == [Kind.QUEUED, Kind.STARTED, Kind.RESPONSE]
