@@ -51,7 +51,7 @@ class UpSettings(BaseModel):
     def _strangers_need_a_key(self) -> Self:
         if not is_loopback(self.host) and not (self.control_keys and self.data_keys):
             raise ValueError(
-                f"host must be a loopback address unless both ports have an API key "
+                f"--host must be a loopback address unless both ports have an API key "
                 f"(STOKER_API_KEY or --api-key-file), was {self.host!r}"
             )
         return self
@@ -72,7 +72,7 @@ class UpSettings(BaseModel):
     @model_validator(mode="after")
     def _two_ports(self) -> Self:
         if self.port == self.gateway_port and self.port != 0:
-            raise ValueError(f"port and gateway_port must differ, both were {self.port}")
+            raise ValueError(f"--port and --gateway-port must differ, both were {self.port}")
         return self
 
 

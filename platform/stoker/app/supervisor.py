@@ -63,8 +63,14 @@ class Supervisor:
         """The first call ends the platform in order, the second at once."""
         (self._hurried if self._asked.is_set() else self._asked).set()
 
-    async def run(self, on_ready: Callable[[Endpoints], None]) -> None:
+    async def run(
+        self,
+        on_ready: Callable[[Endpoints], None],
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> None:
         """Starts everything, calls ``on_ready``, and returns when all has ended.
+
+        ``on_stop`` is called when it is asked to stop, before the ending begins.
 
         Raises:
             StokerError: it could not be started; whatever had been started is ended.
@@ -76,6 +82,7 @@ class Supervisor:
             if starting.done():
                 on_ready(starting.result())
                 await asked
+            on_stop()
         finally:
             await _cancel(starting, asked, *self._keepers)
             await self._stop()
@@ -223,7 +230,11 @@ async def _cancel(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def supervise(settings: UpSettings, on_ready: Callable[[Endpoints], None]) -> None:
+async def supervise(
+    settings: UpSettings,
+    on_ready: Callable[[Endpoints], None],
+    on_stop: Callable[[], None] = lambda: None,
+) -> None:
     """One whole run: takes the home, starts, keeps, and ends at SIGTERM or SIGINT.
 
     Raises:
@@ -237,4 +248,4 @@ async def supervise(settings: UpSettings, on_ready: Callable[[Endpoints], None])
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.ask_to_stop)
-        await supervisor.run(on_ready)
+        await supervisor.run(on_ready, on_stop)

@@ -47,11 +47,22 @@ def run(settings: UpSettings, on_ready: Callable[[Endpoints], None] | None = Non
     """
     configure_logging(settings.log_level)
     try:
-        asyncio.run(supervise(settings, on_ready or print_endpoints))
+        asyncio.run(supervise(settings, on_ready or _banner, lambda: _tell("stopping …")))
     except StokerError as error:
         sys.stderr.write(f"stoker up: {error.message}\n")
         return 1
+    _tell("stopped")
     return 0
+
+
+def _banner(endpoints: Endpoints) -> None:
+    print_endpoints(endpoints)
+    _tell("ready; Ctrl-C stops it")
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def print_endpoints(endpoints: Endpoints) -> None:

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from stoker.cli.client import Client
 from stoker.cli.failure import Failure
 from stoker.cli.pack import Package
-from stoker.cli.project import find_packages
+from stoker.cli.project import find_packages, listing_project
 from stoker.cli.text import Progress, seconds
 
 _LEVELS = {"error": "red", "warn": "yellow", "warning": "yellow"}
 
 
-def deploy(path: Path, home: str | None, *, wait: bool, as_json: bool) -> None:
+def deploy(
+    path: Path, home: str | None, *, only: Sequence[str] = (), wait: bool, as_json: bool
+) -> None:
     """Deploys everything at a path, one after the other, and stops at the first that fails.
+
+    ``only`` names those to deploy of a project; empty is all.
 
     Raises:
         Failure: nothing to deploy, the platform refuses, or a function does not become ready.
     """
-    packages = find_packages(path)
+    packages = find_packages(path, only)
+    if not as_json and (hint := _project_hint(packages)):
+        sys.stderr.write(f"{hint}\n")
     client = Client.control(home)
     done = [_deploy_one(client, package, wait=wait, quiet=as_json) for package in packages]
     if as_json:
         sys.stdout.write(json.dumps(done, indent=2) + "\n")
+
+
+def _project_hint(packages: Sequence[Package]) -> str:
+    """For a function that a project lists and that is deployed without it; else empty."""
+    package = packages[0]
+    listed = listing_project(package.source)
+    if len(packages) > 1 or listed is None or package.project == listed[1]:
+        return ""
+    project, _, name = listed
+    return (
+        f"this deploys {package.name} into project {package.project}; for the project: "
+        f"stoker deploy {os.path.relpath(project)} --only {name}"
+    )
 
 
 def _deploy_one(client: Client, package: Package, *, wait: bool, quiet: bool) -> dict[str, Any]:

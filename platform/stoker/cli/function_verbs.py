@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from stoker.cli.client import LONG_S, Client
 from stoker.cli.failure import Failure
-from stoker.cli.text import console, seconds
+from stoker.cli.text import console, printable, seconds
 
 _LEVELS = {"error": "red", "warn": "yellow", "warning": "yellow", "debug": "dim"}
 _WAIT = {"X-Nuclio-Wait-Function-Action": "true"}
@@ -39,22 +39,22 @@ def log_line(text: str) -> Any:
     try:
         entry = json.loads(text)
     except ValueError:
-        return Text(text)
+        return Text(printable(text))
     if not isinstance(entry, dict) or "message" not in entry:
-        return Text(text)
-    level = str(entry.get("level", "info"))
+        return Text(printable(text))
+    level = printable(str(entry.get("level", "info")))
     stamp = entry.get("time")
     clock = datetime.fromtimestamp(stamp).astimezone().strftime("%H:%M:%S.%f")[:-3] if stamp else ""
     shown = Text.assemble(
         (f"{clock} ", "dim"),
         (f"{level[:5]:<5} ", _LEVELS.get(level, "green")),
-        (f"{entry.get('replica', '')}.{entry.get('worker', '')} ", "cyan"),
+        (printable(f"{entry.get('replica', '')}.{entry.get('worker', '')} "), "cyan"),
     )
-    shown.append(str(entry["message"]))
+    shown.append(printable(str(entry["message"])))
     if entry.get("request_id"):
-        shown.append(f"  request={entry['request_id']}", "dim")
+        shown.append(printable(f"  request={entry['request_id']}"), "dim")
     for key, value in (entry.get("with") or {}).items():
-        shown.append(f"  {key}={value}", "dim")
+        shown.append(printable(f"  {key}={value}"), "dim")
     return shown
 
 

@@ -7,13 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from stoker.cli.client import Client
-from stoker.cli.text import age, console, print_json, rate, seconds, size, state, table
+from stoker.cli.table import Table, screen_width
+from stoker.cli.text import age, console, print_json, printable, rate, seconds, size, state
 
 if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
+    from rich.text import Text
 
-_NUMBERS = ("REV", "REPLICAS", "IN FLIGHT", "WAITING", "RATE", "COLD", "WAKE P90")
+_NUMBERS = ("REV", "READY", "MAX", "IN FLIGHT", "WAITING", "RATE", "COLD", "WAKE P90")
+_LEAST_ROWS = 3
+"""Of functions, however low the terminal: below that ``top`` would show nothing."""
 
 
 def ls(home: str | None, *, as_json: bool) -> None:
@@ -24,17 +26,38 @@ def ls(home: str | None, *, as_json: bool) -> None:
     elif not functions:
         console().print("no functions yet; deploy one with: stoker deploy PATH")
     else:
-        rows = table("NAME", "PROJECT", "STATE", *_NUMBERS[:2], "URL", right=_NUMBERS)
+        rows = Table(
+            "NAME", "PROJECT", "STATE", *_NUMBERS[:3], "URL", right=_NUMBERS, spare=["URL"]
+        )
         for function in functions:
-            rows.add_row(
+            rows.add(
                 function["name"],
                 function["project"],
                 state(function["state"]),
                 _revision(function),
-                _replicas(function),
+                _ready(function),
+                str(function["maxReplicas"]),
                 function["url"],
             )
-        console().print(rows)
+        out, width = console(), screen_width()
+        out.print(rows.text(width))
+        for line in _reasons(functions):
+            out.print(_cut(line, width), style="red", markup=False)
+
+
+def _reasons(functions: list[dict[str, Any]]) -> list[str]:
+    """Why functions are not well, a line each."""
+    reasons = []
+    for function in functions:
+        if function["state"] in ("error", "unhealthy"):
+            said = printable(function["message"] or "").strip()
+            why = said.splitlines()[0] if said else f"stoker logs {function['name']}"
+            reasons.append(f"{function['name']}: {why}")
+    return reasons
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
 
 
 def ps(home: str | None, *, as_json: bool) -> None:
@@ -58,11 +81,12 @@ def ps(home: str | None, *, as_json: bool) -> None:
         "PSS",
         "AGE",
     )
-    rows = table(*columns, right=("REV", "WORKER", "PID", "RSS", "PSS", "AGE"))
+    numbers = ("REV", "WORKER", "PID", "RSS", "PSS", "AGE")
+    rows = Table(*columns, right=numbers, spare=("RSS", "DEVICES", "AGE", "REV", "WORKER"))
     for replica in replicas:
         for worker in replica["workers"]:
             phase = replica["phase"] if replica["phase"] == "draining" else worker["phase"]
-            rows.add_row(
+            rows.add(
                 replica["id"],
                 replica["function"],
                 str(replica["revision"]),
@@ -74,7 +98,7 @@ def ps(home: str | None, *, as_json: bool) -> None:
                 size(worker["pssBytes"]),
                 age(worker["startedAt"]),
             )
-    console().print(rows)
+    console().print(rows.text(screen_width()))
 
 
 def top(home: str | None, *, as_json: bool, interval_s: float, rounds: int | None) -> None:
@@ -83,47 +107,73 @@ def top(home: str | None, *, as_json: bool, interval_s: float, rounds: int | Non
     if as_json:
         print_json(client.get("/api/stoker/top"))
         return
-    from rich.console import Console
-
-    out = Console(highlight=False) if sys.stdout.isatty() else console()
-    if not out.is_terminal and rounds is None:
-        out.print(_screen(client.get("/api/stoker/top")))
+    if sys.stdout.isatty():
+        _live(client, interval_s, rounds)
         return
+    out, width = console(), screen_width()
+    for done in range(rounds or 1):
+        if done:
+            time.sleep(interval_s)
+            out.print()
+        out.print(screen(client.get("/api/stoker/top"), width))
+
+
+def _live(client: Client, interval_s: float, rounds: int | None) -> None:
+    from rich.console import Console
     from rich.live import Live
 
-    with Live(_screen(client.get("/api/stoker/top")), console=out, screen=rounds is None) as live:
+    out = Console(highlight=False)
+
+    def look() -> Text:
+        # A screen as high as the terminal would scroll: the cursor stands below it.
+        return screen(client.get("/api/stoker/top"), out.width, out.height - 1)
+
+    with Live(look(), console=out, screen=rounds is None) as live:
         done = 1
         while rounds is None or done < rounds:
             time.sleep(interval_s)
-            live.update(_screen(client.get("/api/stoker/top")), refresh=True)
+            live.update(look(), refresh=True)
             done += 1
 
 
-def _screen(seen: dict[str, Any]) -> Group:
-    from rich.console import Group
+def screen(seen: dict[str, Any], width: int | None = None, height: int | None = None) -> Text:
+    """What ``top`` draws: as many functions as fit, and how many more there are."""
     from rich.text import Text
 
     functions = seen["functions"]
     warm = sum(function["replicas"]["ready"] for function in functions)
     total = sum(function["ratePerS"] or 0 for function in functions)
-    head = (
-        f"[bold]stoker[/] {seen['version']}   functions {len(functions)}   warm replicas {warm}   "
-        f"in flight {sum(f['inFlight'] for f in functions)}   "
-        f"waiting {sum(f['waiting'] for f in functions)}   {rate(total)}"
+    facts = (
+        f"[bold]stoker[/] {seen['version']}",
+        f"functions {len(functions)}",
+        f"warm replicas {warm}",
+        f"in flight {sum(f['inFlight'] for f in functions)}",
+        f"waiting {sum(f['waiting'] for f in functions)}",
+        rate(total),
     )
-    parts: list[Any] = [Text.from_markup(head), Text(""), _traffic(functions)]
-    if seen["devices"]:
-        parts += [Text(""), _devices(seen["devices"])]
-    return Group(*parts)
+    head = Text.from_markup("   ".join(facts))
+    if width is not None and head.cell_len > width:
+        head = Text.from_markup("  ".join(facts))
+    devices = [Text(""), *_devices(seen["devices"]).lines(width)] if seen["devices"] else []
+    header, *rows = _traffic(functions).lines(width)
+    room = len(rows) if height is None else max(_LEAST_ROWS, height - 3 - len(devices))
+    if len(rows) > room:
+        rows[room - 1 :] = [Text(f"+{len(rows) - room + 1} more", style="dim")]
+    shown = Text("\n").join([head, Text(""), header, *rows, *devices])
+    # Wrapped lines would push the last ones off the screen.
+    shown.no_wrap, shown.overflow = height is not None, "ellipsis" if height else None
+    return shown
 
 
 def _traffic(functions: list[dict[str, Any]]) -> Table:
-    rows = table("FUNCTION", "STATE", *_NUMBERS[1:], "LAST REQUEST", right=_NUMBERS)
+    columns = ("FUNCTION", "STATE", *_NUMBERS[1:], "LAST REQUEST")
+    rows = Table(*columns, right=_NUMBERS, spare=("WAKE P90", "LAST REQUEST", "COLD", "MAX"))
     for function in functions:
-        rows.add_row(
+        rows.add(
             function["name"],
             state(function["state"]),
-            _replicas(function),
+            _ready(function),
+            str(function["maxReplicas"]),
             str(function["inFlight"]),
             _waiting(function),
             rate(function["ratePerS"]),
@@ -135,11 +185,11 @@ def _traffic(functions: list[dict[str, Any]]) -> Table:
 
 
 def _devices(devices: list[dict[str, Any]]) -> Table:
-    rows = table("DEVICE", "USED", "OF", "", right=("USED", "OF"))
+    rows = Table("DEVICE", "USED", "OF", "", right=("USED", "OF"))
     for device in devices:
         share = device["used_bytes"] / max(1, device["total_bytes"])
         bar = "█" * round(share * 20)
-        rows.add_row(
+        rows.add(
             str(device["id"]),
             size(device["used_bytes"]),
             size(device["total_bytes"]),
@@ -153,11 +203,10 @@ def _revision(function: dict[str, Any]) -> str:
     return str(newest) if serving in (newest, None) else f"{serving}→{newest}"
 
 
-def _replicas(function: dict[str, Any]) -> str:
+def _ready(function: dict[str, Any]) -> str:
     counts = function["replicas"]
     moving = counts["starting"] + counts["draining"]
-    text = f"{counts['ready']}/{function['maxReplicas']}"
-    return f"{text} [yellow]~{moving}[/]" if moving else text
+    return f"{counts['ready']} [yellow]~{moving}[/]" if moving else str(counts["ready"])
 
 
 def _waiting(function: dict[str, Any]) -> str:

@@ -28,6 +28,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The function's name.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from stoker import __version__
+
+        typer.echo(f"stoker {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it, and exit."),
+    ] = False,
+) -> None:
+    """A serverless GPU function platform on one machine."""
+
+
 @app.command()
 def up(
     home: HomeOption = None,
@@ -88,6 +106,14 @@ def deploy(
     path: Annotated[
         Path, typer.Argument(help="function.yaml, a folder with one, or project.yaml.")
     ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a project.yaml only this function, with or without the project's name before "
+            "its own; repeatable.",
+        ),
+    ] = None,
     home: HomeOption = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is ready.")] = True,
     as_json: JsonOption = False,
@@ -95,7 +121,7 @@ def deploy(
     """Deploy a function, or all functions of a project."""
     from stoker.cli.deploy import deploy as run
 
-    run(path, home, wait=wait, as_json=as_json)
+    run(path, home, only=only or (), wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -225,7 +251,9 @@ def main() -> None:
 
 
 def _say(message: str, hint: str) -> None:
-    sys.stderr.write(f"stoker: {message}\n")
+    from stoker.cli.text import printable
+
+    sys.stderr.write(f"stoker: {printable(message)}\n")
     if hint:
         sys.stderr.write(f"  {hint}\n")
 

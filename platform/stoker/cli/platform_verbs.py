@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from stoker.cli.failure import Failure
 from stoker.cli.keys import read_keys
-from stoker.cli.text import age, console, print_json, seconds, size, state, table
+from stoker.cli.table import Table
+from stoker.cli.text import age, console, print_json, seconds, size, state
 from stoker.nouns.home import Home
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from stoker.app.status import PlatformStatus
 
 DOWN_S = 60.0
@@ -36,8 +39,7 @@ def up(*, home: str | None, key_file: Path | None, detach: bool, told: dict[str,
             home=str(Home.at(home).root), control_keys=keys.control, data_keys=keys.data, **told
         )
     except ValidationError as exc:
-        messages = [str(error["msg"]).removeprefix("Value error, ") for error in exc.errors()]
-        raise Failure("; ".join(messages), exit_code=2) from exc
+        raise Failure("; ".join(map(_wrong, exc.errors())), exit_code=2) from exc
     if not detach:
         return platform.run(settings)
     started = time.monotonic()
@@ -46,6 +48,19 @@ def up(*, home: str | None, key_file: Path | None, detach: bool, told: dict[str,
     out.print(f"[green]✓[/] the platform runs (in {seconds(time.monotonic() - started)})")
     platform.print_endpoints(endpoints)
     return 0
+
+
+def _wrong(error: ErrorDetails) -> str:
+    """One wrong setting, by the name of its option."""
+    says = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:  # of several options, which the message names
+        return says
+    option = f"--{str(error['loc'][0]).replace('_', '-')}"
+    bounds = error.get("ctx", {})
+    for word, bound in (("most", bounds.get("le")), ("least", bounds.get("ge"))):
+        if bound is not None:
+            return f"{option} must be at {word} {bound}, was {error['input']!r}"
+    return f"{option}: {says}"
 
 
 def down(home: str | None, timeout_s: float) -> None:
@@ -77,18 +92,27 @@ def status(home: str | None, *, as_json: bool) -> int:
 
 def _show(found: PlatformStatus) -> None:
     out = console()
-    word = state("ready") if found.running and found.endpoints else "[yellow]starting[/]"
-    out.print(f"home     {found.home}")
-    out.print(f"state    {word if found.running else '[red]not running[/]'}")
+    out.print(f"home     {found.home}", markup=False)
+    out.print(f"state    {_state(found)}")
     if found.endpoints:
         out.print(f"control  {found.endpoints.control_url}")
         out.print(f"gateway  {found.endpoints.gateway_url}")
         out.print(f"devices  {found.endpoints.devices}")
     if found.processes:
-        rows = table("PROCESS", "PID", "STATE", "UP", "MEMORY", right=("PID", "MEMORY"))
+        rows = Table("PROCESS", "PID", "STATE", "UP", "MEMORY", right=("PID", "MEMORY"))
         for process in found.processes:
             word = "[green]running[/]" if process.alive else "[red]gone[/]"
             up_for = age(time.time() - process.uptime_s) if process.alive else "-"
             memory = size(process.resident_bytes) if process.alive else "-"
-            rows.add_row(process.name, str(process.pid), word, up_for, memory)
-        out.print(rows)
+            rows.add(process.name, str(process.pid), word, up_for, memory)
+        out.print(rows.text())
+
+
+def _state(found: PlatformStatus) -> str:
+    if found.running:
+        return state("ready") if found.endpoints else "[yellow]starting[/]"
+    left = sum(process.alive for process in found.processes)
+    if not left:
+        return "[red]not running[/]"
+    serve = "process still serves" if left == 1 else "processes still serve"
+    return f"[red]supervisor gone[/]; {left} {serve}; `stoker up` takes over"

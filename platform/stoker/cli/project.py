@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from stoker.cli.failure import Failure
+from stoker.cli.failure import EXIT_USAGE, Failure
 from stoker.cli.pack import FUNCTION_FILES, PROJECT_FILES, Package, pack_function
 from stoker.cli.yaml_file import YamlFile
 
 
-def find_packages(path: Path) -> list[Package]:
+def find_packages(path: Path, only: Sequence[str] = ()) -> list[Package]:
     """What to deploy for ``stoker deploy PATH``.
 
     Args:
         path: a function file, a folder with one, a ``project.yaml``, or a folder with one.
+        only: names of those to deploy of a project; empty is all.
 
     Raises:
         Failure: there is nothing to deploy, or something in it is wrong.
     """
     file = _deployable(path)
     if file.name in PROJECT_FILES or _is_project(file):
-        return pack_project(file)
+        return pack_project(file, only)
+    if only:
+        raise Failure(f"--only chooses from a project.yaml, was given {path}", exit_code=EXIT_USAGE)
     return [pack_function(file)]
 
 
-def pack_project(path: Path) -> list[Package]:
-    """Every function of the project: those of ``function.yaml`` files, then the graphs.
+def pack_project(path: Path, only: Sequence[str] = ()) -> list[Package]:
+    """The functions of the project: those of ``function.yaml`` files, then the graphs.
 
     A graph asks for its functions' URLs when it starts, so these must be there before it.
 
+    Args:
+        path: the project's file.
+        only: names of those to take, with or without the project's before them; empty is all.
+
     Raises:
-        Failure: an entry cannot be deployed here, with file, line and column.
+        Failure: an entry cannot be deployed here, with file, line and column, or no entry has a
+            name of ``only``.
     """
     file = YamlFile.read(path)
     name = str(_mapping(file, "metadata").get("name") or "")
@@ -40,12 +50,69 @@ def pack_project(path: Path) -> list[Package]:
     entries = _mapping(file, "spec").get("functions") or []
     if not isinstance(entries, list) or not entries:
         raise Failure(f"{file.where('spec.functions')}: spec.functions: must list functions")
+    chosen = _chosen(file, entries, name, only) if only else range(len(entries))
     functions: list[Package] = []
     graphs: list[Package] = []
     for index, entry in enumerate(entries):
+        if index not in chosen:
+            continue
         package, is_graph = _entry(file, f"spec.functions.{index}", entry, name)
         (graphs if is_graph else functions).append(package)
     return functions + graphs
+
+
+def listing_project(function: Path) -> tuple[Path, str, str] | None:
+    """The nearest project file above a function's that lists it, its name, the function's there.
+
+    None when there is none. A project that cannot be read lists nothing: it is not asked for.
+    """
+    for folder in function.resolve().parents:
+        for path in (folder / name for name in PROJECT_FILES):
+            if path.is_file():
+                try:
+                    return _listed(YamlFile.read(path), function.resolve())
+                except Failure:
+                    return None
+    return None
+
+
+def _listed(file: YamlFile, function: Path) -> tuple[Path, str, str] | None:
+    entries = _mapping(file, "spec").get("functions") or []
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and _source(file, entry) == function:
+            return file.path, str(_mapping(file, "metadata").get("name")), _own_name(file, entry)
+    return None
+
+
+def _chosen(
+    file: YamlFile, entries: list[Any], project: str, only: Sequence[str]
+) -> Collection[int]:
+    """Which entries are named; before packing, because a graph takes seconds to compile."""
+    own = [_own_name(file, entry) for entry in entries]
+    for name in only:
+        if not {name, name.removeprefix(f"{project}-")} & set(own):
+            near = difflib.get_close_matches(name.removeprefix(f"{project}-"), own)
+            meant = f"did you mean {', '.join(near)}?" if near else f"there is {', '.join(own)}"
+            raise Failure(f"project {project} has no function {name!r}", hint=meant)
+    wanted = {*only, *(name.removeprefix(f"{project}-") for name in only)}
+    return {index for index, name in enumerate(own) if name in wanted}
+
+
+def _own_name(file: YamlFile, entry: Any) -> str:
+    """An entry's name without its project's; that of its file, if the entry itself has none."""
+    source = _source(file, entry)
+    named = entry.get("name") if isinstance(entry, dict) else None
+    if not named and source.suffix in (".yaml", ".yml") and source.is_file():
+        metadata = YamlFile.read(source).document.get("metadata")
+        named = metadata.get("name") if isinstance(metadata, dict) else None
+    project = str(_mapping(file, "metadata").get("name"))
+    return str(named or source.stem.replace("_", "-")).removeprefix(f"{project}-")
+
+
+def _source(file: YamlFile, entry: Any) -> Path:
+    url = str(entry.get("url") or "") if isinstance(entry, dict) else ""
+    base = file.path.parent / str(_mapping(file, "spec").get("context") or ".")
+    return (base / url).resolve()
 
 
 def _mapping(file: YamlFile, field: str) -> dict[str, Any]:
@@ -58,8 +125,7 @@ def _mapping(file: YamlFile, field: str) -> dict[str, Any]:
 
 def _entry(file: YamlFile, field: str, entry: Any, project: str) -> tuple[Package, bool]:
     url = str(entry.get("url") or "") if isinstance(entry, dict) else ""
-    base = file.path.parent / str(_mapping(file, "spec").get("context") or ".")
-    source = (base / url).resolve()
+    source = _source(file, entry)
     if url.endswith((".yaml", ".yml")):
         _must_exist(file, field, source)
         return pack_function(source, name=str(entry.get("name") or ""), project=project), False
@@ -87,6 +153,10 @@ def _must_exist(file: YamlFile, field: str, source: Path) -> None:
 
 
 def _deployable(path: Path) -> Path:
+    if path.is_file() and path.suffix == ".py":
+        raise Failure(
+            f"{path} is not a function.yaml; give its folder", hint=f"stoker deploy {path.parent}"
+        )
     if path.is_file():
         return path
     for name in (*FUNCTION_FILES, *PROJECT_FILES):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from types import TracebackType
@@ -12,8 +13,8 @@ from stoker.nouns.quantity import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
-    from rich.table import Table
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 STATE_STYLES = {
     "ready": "green",
     "scaledToZero": "cyan",
@@ -24,31 +25,23 @@ STATE_STYLES = {
 }
 
 
-WIDTH = 140
-"""Columns that no table is squeezed below."""
-
-
 def console(*, stderr: bool = False) -> Console:
     """A console; rich finds out itself whether it is a terminal."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    # A pipe has no width, and a narrow terminal wraps lines: cut off, a name could not be copied.
-    return (
-        made
-        if made.width >= WIDTH
-        else Console(stderr=stderr, highlight=False, soft_wrap=True, width=WIDTH)
-    )
+    # Lines too long are left to the terminal to wrap: cut off, a name could not be copied.
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table without a frame, its numbers to the right."""
-    from rich.table import Table
+def printable(text: str) -> str:
+    r"""The text with its control characters written out, less newlines and tabs.
 
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
-    return made
+    What a function logs would else move the cursor, rename the window or hide lines.
+
+    >>> printable("a\tb\x1b[2Jc\r\x9bd")
+    'a\tb\\x1b[2Jc\\x0d\\x9bd'
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
 def state(name: str) -> str:
@@ -124,7 +117,7 @@ class Progress:
     def log(self, text: str, style: str) -> None:
         """One line of the deploy log."""
         if not self._quiet:
-            self._console.print(f"  {text}", style=style, markup=False)
+            self._console.print(f"  {printable(text)}", style=style, markup=False)
 
     def state(self, name: str) -> None:
         """The state it is in now."""

@@ -1,0 +1,138 @@
+"""Tables and lines for people: what fits 80 columns, what is cut, what is written out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from stoker.cli import listing
+from stoker.cli.client import Client
+from stoker.cli.function_verbs import log_line
+from stoker.cli.listing import screen
+from stoker.cli.main import app
+
+MESSAGE = "RuntimeError: no [model] in \x1b[2J /data/" + "x" * 80 + "\nTraceback"
+
+
+def function(name: str = "text-classification", **other: Any) -> dict[str, Any]:
+    return {
+        "name": f"news-{name}",
+        "project": "news",
+        "state": "scaledToZero",
+        "message": "",
+        "url": f"http://127.0.0.1:8080/news-{name}",
+        "revision": 2,
+        "servingRevision": 1,
+        "maxReplicas": 2,
+        "replicas": {"starting": 1, "ready": 1, "draining": 0},
+        "inFlight": 1,
+        "waiting": 0,
+        "oldestWaitS": 0.0,
+        "ratePerS": 1234.5,
+        "coldStarts": 12,
+        "wakeP90S": 1.5,
+        "lastActive": 0.0,
+    } | other
+
+
+def replica() -> dict[str, Any]:
+    worker = {"index": 0, "pid": 1234567, "phase": "starting", "devices": ["0", "1"]}
+    worker |= {"rssBytes": 3 * 2**29, "pssBytes": 2**29, "startedAt": 1.0}
+    names = {"id": "news-tex-1a2b3c4d", "function": "news-text-classification"}
+    return names | {"revision": 2, "phase": "ready", "workers": [worker]}
+
+
+def told(monkeypatch: pytest.MonkeyPatch, columns: str, *verb: str, **answer: Any) -> Result:
+    monkeypatch.setattr(Client, "get", lambda *_: {"version": "0.1.0", "devices": []} | answer)
+    return CliRunner().invoke(app, verb, env={"STOKER_URL": "http://h:1", "COLUMNS": columns})
+
+
+@pytest.mark.parametrize(
+    ("verb", "left_out", "kept"),
+    [
+        ("ls", ["URL"], ["NAME", "PROJECT", "STATE", "REV", "READY", "MAX"]),
+        ("ps", ["RSS", "DEVICES"], ["REPLICA", "FUNCTION", "PID", "STATE", "PSS"]),
+        ("top", ["WAKE P90"], ["FUNCTION", "STATE", "READY", "IN FLIGHT", "WAITING", "RATE"]),
+    ],
+)
+def test_a_table_leaves_out_columns_until_it_fits(
+    monkeypatch: pytest.MonkeyPatch, verb: str, left_out: list[str], kept: list[str]
+) -> None:
+    answer = {"functions": [function()], "replicas": [replica()]}
+    narrow = told(monkeypatch, "80", verb, **answer).stdout
+    wide = told(monkeypatch, "", verb, **answer).stdout
+    lines = narrow.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert narrow.endswith("\n")
+    assert all(line == line.rstrip() for line in [*lines, *wide.splitlines()])
+    assert "news-text-classification" in narrow
+    assert all(column in narrow for column in kept)
+    assert not any(column in narrow.split() for column in left_out)
+    assert all(column in wide for column in [*kept, *left_out])
+
+
+def test_ready_replicas_stand_beside_their_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    header, row = told(monkeypatch, "80", "ls", functions=[function()]).stdout.splitlines()
+    assert header.split()[-2:] == ["READY", "MAX"]
+    assert row.split()[-4:] == ["1→2", "1", "~1", "2"]
+
+
+@pytest.mark.parametrize("state", ["error", "unhealthy"])
+def test_ls_says_why_a_function_is_not_well(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    functions = [function("a", state=state, message=MESSAGE), function("b", message="an old one")]
+    *_, last = told(monkeypatch, "80", "ls", functions=functions).stdout.splitlines()
+    assert last.startswith(r"news-a: RuntimeError: no [model] in \x1b[2J /data/xxx")
+    assert (len(last), last[-1]) == (80, "…")
+    *_, last = told(monkeypatch, "", "ls", functions=functions).stdout.splitlines()
+    assert last.endswith("x" * 80)
+    silent = [function("a", state=state)]
+    assert "news-a: stoker logs news-a" in told(monkeypatch, "80", "ls", functions=silent).stdout
+
+
+def test_top_says_how_many_functions_it_has_no_rows_for() -> None:
+    seen = {"version": "0.1.0", "functions": [function(f"f{i}") for i in range(30)]}
+    device = {"id": "0", "used_bytes": 1, "total_bytes": 2}
+    seen["devices"] = [device]
+    lines = screen(seen, 80, 20).plain.splitlines()
+    assert len(lines) == 20
+    drawn = sum(line.startswith("news-f") for line in lines)
+    assert f"+{30 - drawn} more" in lines
+    assert lines[-1].startswith("0 ")
+    assert "more" not in screen(seen, 80, 60).plain
+    assert "more" not in screen(seen, 80).plain
+    assert "more" not in screen(seen | {"functions": seen["functions"][:13]}, 80, 20).plain
+    assert "+2 more" in screen(seen | {"functions": seen["functions"][:15]}, 80, 20).plain
+
+
+def test_top_in_a_pipe_ends_every_round_with_a_newline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing.time, "sleep", lambda _: None)
+    said = told(monkeypatch, "", "top", "-n", "2", functions=[function()]).stdout
+    assert said.count("FUNCTION") == 2
+    assert said.endswith("\n")
+    assert not said.endswith("\n\n")
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_log_cannot_steer_the_terminal(raw: bool) -> None:
+    text = "a\x1b]0;title\x07b\r\x9b2J\tc\nd"
+    shown = r"a\x1b]0;title\x07b\x0d\x9b2J" + "\tc\nd"
+    if raw:
+        assert log_line(text).plain == shown
+        return
+    entry = dict.fromkeys(("message", "level", "replica", "worker", "request_id"), text)
+    plain = log_line(json.dumps(entry | {"with": {text: text}})).plain
+    assert plain.count(shown) == 6
+    assert not set(plain) & set("\x1b\x07\r\x9b")
+
+
+def test_logs_as_json_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = b'{"message": "a\\u001bb"}\n\x1b raw\n'
+    monkeypatch.setattr(Client, "lines", lambda *_, **__: iter(line.splitlines(keepends=True)))
+    env = {"STOKER_URL": "http://h:1"}
+    assert CliRunner().invoke(app, ["logs", "x", "--json"], env=env).stdout_bytes == line
+    people = CliRunner().invoke(app, ["logs", "x"], env=env).stdout
+    assert r"a\x1bb" in people
+    assert people.endswith("\\x1b raw\n")
