@@ -32,8 +32,8 @@ def run(context: Context) -> Result:
     """Every peer that can be installed and started; the others are listed with the reason."""
     result = Result("peers")
     with bare_echo(context) as bare, platform(context) as stoker:
-        stoker.deploy(FUNCTIONS / "echo")
-        ours = stoker.endpoint("bench-echo")
+        stoker.deploy(FUNCTIONS / "echo-async")
+        ours = stoker.endpoint("bench-echo-async")
         for peer in PEERS:
             try:
                 rounds = _beside(context, peer, bare, ours)
@@ -70,7 +70,7 @@ def _figures(peer: Peer, rounds: dict[str, list[float]]) -> list[Figure]:
     middle = {side: statistics.median(values) for side, values in rounds.items()}
     return [
         Figure(
-            f"echo, beside {peer.name}",
+            f"echo, async handler, beside {peer.name}",
             middle["stoker"],
             "req/s",
             reference=middle["peer"],
