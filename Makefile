@@ -45,6 +45,12 @@ bench-peers: venv  ## the same job on Mosec, LitServe, BentoML and Ray Serve
 gpu-test: venv  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
+gpu-bench: venv  ## the benchmarks that need a CUDA device: there is none yet
+	@echo "no benchmark uses a card yet: models run on the CPU (docs/benchmarks.md)" >&2; exit 1
+
+docs: venv  ## checks the docs: every path, link, table and example
+	$(BIN)/python -m pytest tests/unit/test_shape.py tests/e2e/test_docs_examples.py
+
 clean:  ## everything that was built
 	rm -rf $(VENV) .build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
