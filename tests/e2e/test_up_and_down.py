@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -242,3 +243,23 @@ def test_the_endpoints_file_tells_where_everything_is(running: Platform) -> None
     assert told["home_id"] == running.home.id_file.read_text().strip()
     assert told["control_url"].startswith("http://127.0.0.1:")
     assert told["pid"] == running.status.supervisor_pid
+
+
+def test_a_function_in_use_stays_warm_through_a_redis_that_is_away_longer_than_its_window(
+    running: Platform,
+) -> None:
+    """Blind to demand, the controller once took the quiet for idleness and drained what served."""
+    window = {"scaleResources": [{"metricName": "x", "windowSize": "3s"}]}
+    running.deploy("echo", minReplicas=0, scaleToZero=window)
+    assert running.call("echo", b"x").status_code == 200
+    redis = running.pid("redis")
+    os.kill(redis, signal.SIGSTOP)
+    try:
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            reply = running.call("echo", b"x")
+            assert (reply.status_code, reply.headers.get("X-Stoker-Cold")) == (200, None)
+            time.sleep(0.05)
+    finally:
+        os.kill(redis, signal.SIGCONT)
+    assert running.call("echo", b"x").status_code == 200
