@@ -506,6 +506,23 @@ async def test_the_logs_in_a_reply_quote_no_secret(start: Start) -> None:
     assert "s3cret" not in logs
 
 
+async def test_a_logged_value_that_cannot_be_shown_does_not_cost_the_answer(start: Start) -> None:
+    worker = await start(
+        """
+class Odd:
+    def __str__(self):
+        raise ValueError("no text")
+def handler(context, event):
+    context.logger.info_with("odd", value=event.path == "/odd" and Odd(), keys={(1, 2): 3})
+    return "fine"
+"""
+    )
+    for path in ("/odd", "/"):
+        reply = await worker.client.call(path=path, headers={"x-nuclio-log-level": "info"})
+        assert reply.body == b"fine"
+        assert "odd" in reply.meta["headers"]["x-nuclio-logs"]
+
+
 async def test_an_exception_that_quotes_a_secret_does_not_tell_it_to_the_caller(
     start: Start,
 ) -> None:

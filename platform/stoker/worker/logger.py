@@ -44,10 +44,18 @@ class Capture:
         """The lines as one line of ASCII JSON, the newest that fit in `HEADER_LIMIT`."""
         lines = list(self._lines)
         while True:
-            text = json.dumps(lines, default=str, ensure_ascii=True)
+            text = _dumped(lines)
             if len(text) <= HEADER_LIMIT or not lines:
                 return text
             del lines[: max(1, len(lines) // 4)]
+
+
+def _dumped(lines: list[dict[str, Any]]) -> str:
+    try:
+        return json.dumps(lines, default=str, ensure_ascii=True, skipkeys=True)
+    except Exception:
+        # Logged values are user objects: one that cannot be shown must not cost the answer.
+        return json.dumps([{"level": line["level"], "message": line["message"]} for line in lines])
 
 
 CAPTURE: ContextVar[Capture | None] = ContextVar("stoker_log_capture", default=None)
