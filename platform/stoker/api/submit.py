@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import hashlib
 import time
 from typing import Any
@@ -15,12 +16,13 @@ from typing import Any
 import orjson
 
 from stoker.nouns.errors import FunctionNotFound, InvalidFunction, PreconditionFailed
-from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, near_names
+from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, FunctionSpec, near_names
 from stoker.nouns.record import FunctionRecord, FunctionState, LogEntry, Revision
 from stoker.nouns.secrecy import restored
 from stoker.store import Store
 
 _ACTING_TRIGGERS = ("http", "cron")
+_ACTING = [field.alias or name for name, field in FunctionSpec.model_fields.items()]
 _NOT_ACTING = (
     "volumes",
     "sidecars",
@@ -166,6 +168,11 @@ def warnings(config: FunctionConfig) -> list[str]:
     ]
     extra = config.spec.model_extra or {}
     found += [f"spec.{key} is kept but has no effect here" for key in _NOT_ACTING if extra.get(key)]
+    found += [
+        f"spec.{key} is kept but does not act; did you mean {near}?"
+        for key in extra
+        for near in difflib.get_close_matches(key, _ACTING, n=1, cutoff=0.85)
+    ]
     found += [
         f"env {variable.name}: valueFrom is kept but not resolved here"
         for variable in config.spec.env
