@@ -16,7 +16,6 @@ starting exited           failed               replace
 ready    dispatch         ready                admit, or refuse when its permits are out
 ready    finish           ready                -
 ready    drain            draining             announce_draining, and exit when idle
-ready    idle_expired     draining when idle   announce_draining, exit; with work: nothing
 ready    readiness_exp.   ready                - (a verdict that came too late)
 ready    exited           failed               replace
 draining dispatch         draining             refuse
@@ -50,10 +49,8 @@ class Signal(StrEnum):
     """A request arrived at the worker."""
     FINISH = "finish"
     """A request that it had admitted got its outcome."""
-    IDLE_EXPIRED = "idle_expired"
-    """The scale-to-zero window passed without demand, as far as the controller can see."""
     DRAIN = "drain"
-    """It was asked to go: redeploy, scale-down, delete, shutdown."""
+    """It was asked to go: its idle window passed, redeploy, scale-down, delete, shutdown."""
     READINESS_EXPIRED = "readiness_expired"
     """The time that it had to become ready is over."""
     EXITED = "exited"
@@ -131,9 +128,7 @@ def move(life: WorkerLife, signal: Signal) -> Move:
             after = life._replace(in_flight=life.in_flight - 1)
             last = after.phase is Phase.DRAINING and after.in_flight == 0
             return Move(after, (Effect.EXIT,) if last else ())
-        case Phase.READY, Signal.IDLE_EXPIRED if life.in_flight > 0:
-            return Move(life)
-        case (Phase.STARTING, Signal.DRAIN) | (Phase.READY, Signal.DRAIN | Signal.IDLE_EXPIRED):
+        case ((Phase.STARTING | Phase.READY), Signal.DRAIN):
             idle = (Effect.EXIT,) if life.in_flight == 0 else ()
             return Move(life._replace(phase=Phase.DRAINING), (Effect.ANNOUNCE_DRAINING, *idle))
         case ((Phase.STARTING | Phase.READY), Signal.EXITED):

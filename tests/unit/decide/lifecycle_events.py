@@ -31,6 +31,7 @@ from lifecycle_world import (
 )
 
 from stoker.decide.lifecycle import Signal
+from stoker.decide.scale import ReplicaFacts, victims
 from stoker.nouns.record import Phase
 
 Step = tuple[str, World]
@@ -148,8 +149,8 @@ def worker_accidents(rules: Rules, world: World, slot: int, replica: Replica) ->
     if budget.idle and phase is Phase.READY and not replica.told_to_go:
         # The controller decides by the demand that it was told, which may be old.
         for believed in {0, replica.life.in_flight}:
-            moved = rules.signal(replica.life._replace(in_flight=believed), Signal.IDLE_EXPIRED)
-            if moved.effects:
+            facts = ReplicaFacts(str(slot), phase, believed, created_at=0.0)
+            if victims([facts], surplus=1):
                 yield f"idle {slot}", drain(spend(world, "idle"), slot)
     if budget.late and not dead(replica):
         late = spend(world, "late")._replace(failed_once=True)

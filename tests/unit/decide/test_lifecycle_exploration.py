@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from pathlib import Path
 
 import pytest
 from lifecycle_events import explore
 from lifecycle_world import Rules, Violation
 
+from stoker.decide import lifecycle
 from stoker.decide.lifecycle import (
     Effect,
     LifecycleError,
@@ -73,6 +75,18 @@ def test_no_transition_is_dead_code() -> None:
     explore(Rules(permits=2, believed_permits=2, visited=visited), requests=2, accidents=1)
     explore(Rules(visited=visited), requests=1, accidents=3)
     assert answered() - visited == set()
+
+
+def test_every_signal_is_sent_by_the_platform_itself() -> None:
+    """What only the exploration sends is dead code too."""
+    rooms = Path(lifecycle.__file__).parents[1]
+    sources = [
+        path.read_text()
+        for room in ("worker", "controller")
+        for path in (rooms / room).glob("*.py")
+    ]
+    unsent = {s.name for s in Signal if not any(f"Signal.{s.name}" in text for text in sources)}
+    assert unsent == set()
 
 
 def answered() -> set[tuple[Phase, Signal, tuple[Effect, ...]]]:
