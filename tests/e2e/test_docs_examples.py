@@ -137,7 +137,7 @@ def test_every_refusal_stands_in_the_table_with_its_status() -> None:
 def test_every_dashboard_route_stands_in_the_table() -> None:
     rows = table("nuclio-compatibility.md", "Routes")
     documented = {tuple(row[0].split(" ", 1)) for row in rows if row[0].partition(" ")[2]}
-    app = build_app(None, Home(Path("/nowhere")), ApiSettings())  # type: ignore[arg-type]
+    app = build_app(None, None, Home(Path("/nowhere")), ApiSettings())  # type: ignore[arg-type]
     served = {
         (method, re.sub(r"\{(\w+)(:\w+)?\}", r"<\1>", route.path))
         for route in app.routes

@@ -24,6 +24,7 @@ from stoker.nouns.event import Topic
 from stoker.nouns.home import Home
 from stoker.nouns.record import FunctionRecord, FunctionState, LogEntry
 from stoker.store import Store
+from stoker.store.catalog import Catalog
 
 pytestmark = [pytest.mark.e2e, pytest.mark.mlrun]
 
@@ -75,7 +76,8 @@ async def serving(redis_url: str, home: Home) -> AsyncIterator[str]:
     watching = asyncio.Event()
     settling = asyncio.create_task(settle(store, watching))
     await watching.wait()
-    app = build_app(store, home, ApiSettings(gateway_url="http://127.0.0.1:8080"))
+    catalog = await Catalog.open(home.catalog)
+    app = build_app(store, catalog, home, ApiSettings(gateway_url="http://127.0.0.1:8080"))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -87,6 +89,7 @@ async def serving(redis_url: str, home: Home) -> AsyncIterator[str]:
         server.should_exit = True
         settling.cancel()
         await asyncio.gather(task, settling, return_exceptions=True)
+        await catalog.close()
         await store.close()
 
 

@@ -20,6 +20,7 @@ from stoker.api.guard import Guard
 from stoker.api.health import Health
 from stoker.api.invocation import Invocations
 from stoker.api.metrics import Metrics
+from stoker.api.mlrun import mlrun_resources
 from stoker.api.overview import Overview, Snapshot
 from stoker.api.page import Page
 from stoker.api.projects import Projects
@@ -28,17 +29,23 @@ from stoker.api.settings import ApiSettings
 from stoker.nouns.errors import BadRequest, MethodNotAllowed, NotFound, StokerError
 from stoker.nouns.home import Home
 from stoker.store import Store
+from stoker.store.catalog import Catalog
 
 log = logging.getLogger(__name__)
 
 
 def build_app(
-    store: Store, home: Home, settings: ApiSettings, snapshot: Snapshot | None = None
+    store: Store,
+    catalog: Catalog,
+    home: Home,
+    settings: ApiSettings,
+    snapshot: Snapshot | None = None,
 ) -> Starlette:
     """The control port as an ASGI app.
 
     Args:
         store: the home's store, which outlives the app.
+        catalog: MLRun's objects, which outlives the app too.
         home: where the functions' logs lie.
         settings: names, keys, limits, and where the data port is.
         snapshot: the controller's view when it runs in this process: ``leading``, and ``devices``
@@ -52,6 +59,7 @@ def build_app(
         await invocations.close()
 
     resources = (
+        *mlrun_resources(store, catalog, home, settings),
         Functions(store, home, settings),
         Projects(store),
         invocations,

@@ -20,6 +20,7 @@ from stoker.app.settings import ProcessSettings
 from stoker.controller.controller import Controller
 from stoker.controller.settings import ControllerSettings
 from stoker.nouns.home import Home
+from stoker.store.catalog import Catalog
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +57,17 @@ async def serve(settings: ProcessSettings, stop: asyncio.Event) -> None:
             return
         # Of its own: however many ask the port at once, the loop never waits for a connection.
         ports_store = await connect_patiently(settings, stop)
+        catalog = await Catalog.open(home.catalog)
         try:
             if ports_store is not None:
                 controller = Controller(store, home, _controller_settings(settings))
-                app = build_app(ports_store, home, _api_settings(settings), controller.snapshot)
+                api_settings = _api_settings(settings)
+                app = build_app(ports_store, catalog, home, api_settings, controller.snapshot)
                 await _run(
                     controller, ControlPort(_uvicorn(app)), listening, stop, settings.drain_s
                 )
         finally:
-            for opened in (store, ports_store):
+            for opened in (store, ports_store, catalog):
                 if opened is not None:
                     await opened.close()
 

@@ -111,3 +111,13 @@ class Home:
     def models(self) -> Path:
         """Prepared checkpoints, by content."""
         return self.root / "models"
+
+    @property
+    def catalog(self) -> Path:
+        """MLRun's objects, one SQLite file."""
+        return self.root / "catalog.sqlite"
+
+    @property
+    def artifacts(self) -> Path:
+        """Where MLRun's clients on this machine put the files of their artifacts."""
+        return self.root / "artifacts"

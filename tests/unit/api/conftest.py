@@ -20,6 +20,7 @@ from stoker.nouns.event import Topic
 from stoker.nouns.home import Home
 from stoker.nouns.record import FunctionRecord, FunctionState
 from stoker.store import Store
+from stoker.store.catalog import Catalog
 
 GATEWAY = "http://127.0.0.1:8080"
 
@@ -66,6 +67,13 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
+async def catalog(home: Home) -> AsyncIterator[Catalog]:
+    catalog = await Catalog.open(home.catalog)
+    yield catalog
+    await catalog.close()
+
+
+@pytest.fixture
 def settings() -> ApiSettings:
     return ApiSettings(gateway_url=GATEWAY, version="0.0-test")
 
@@ -74,12 +82,14 @@ MakeClient = Callable[..., httpx.AsyncClient]
 
 
 @pytest.fixture
-async def make_client(store: Store, home: Home, settings: ApiSettings) -> AsyncIterator[MakeClient]:
+async def make_client(
+    store: Store, catalog: Catalog, home: Home, settings: ApiSettings
+) -> AsyncIterator[MakeClient]:
     """Clients of an app with other settings."""
     made: list[httpx.AsyncClient] = []
 
     def make(snapshot: Any = None, headers: Any = None, **changed: Any) -> httpx.AsyncClient:
-        app = build_app(store, home, settings.model_copy(update=changed), snapshot)
+        app = build_app(store, catalog, home, settings.model_copy(update=changed), snapshot)
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False),
             base_url="http://127.0.0.1:8070",

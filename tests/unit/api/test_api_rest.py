@@ -28,6 +28,7 @@ from stoker.nouns.record import (
     WorkerRecord,
 )
 from stoker.store import Store
+from stoker.store.catalog import Catalog
 
 MakeClient = Callable[..., httpx.AsyncClient]
 Document = Callable[..., dict[str, Any]]
@@ -141,7 +142,7 @@ async def echo(request: Request) -> Response:
 
 
 @pytest.fixture
-async def proxy(store: Store, settings: ApiSettings, function: Document) -> Any:
+async def proxy(store: Store, catalog: Catalog, settings: ApiSettings, function: Document) -> Any:
     """The proxy in front of a data port that echoes."""
     methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
     data_port = httpx.ASGITransport(Starlette(routes=[Route("/{p:path}", echo, methods=methods)]))
@@ -149,7 +150,7 @@ async def proxy(store: Store, settings: ApiSettings, function: Document) -> Any:
     resource = Invocations(store, settings, transport=data_port)
     app = Starlette(routes=resource.routes())
     writer = httpx.AsyncClient(
-        transport=httpx.ASGITransport(build_app(store, Home.at("/tmp/x"), settings)),
+        transport=httpx.ASGITransport(build_app(store, catalog, Home.at("/tmp/x"), settings)),
         base_url="http://localhost",
     )
     await writer.post("/api/functions", json=function())
@@ -296,10 +297,15 @@ async def test_readiness_names_what_is_missing(make_client: MakeClient) -> None:
 
 
 async def test_with_redis_down_control_answers_503_at_once_and_heals(
-    home: Home, settings: ApiSettings, store: Store, function: Document, redis_socket: str
+    home: Home,
+    catalog: Catalog,
+    settings: ApiSettings,
+    store: Store,
+    function: Document,
+    redis_socket: str,
 ) -> None:
     other = await Store.connect(redis_socket, home_id="test-home")
-    app = build_app(other, home, settings, lambda: {"leading": True})
+    app = build_app(other, catalog, home, settings, lambda: {"leading": True})
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         await other.close()
