@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from fake_streams import FakeStreams
 from stoker.nouns.errors import StoreUnavailable
 from stoker.nouns.event import StoreEvent, Topic
 from stoker.nouns.invocation import Invocation, InvocationState
@@ -19,11 +20,13 @@ from stoker.nouns.record import (
 )
 
 
-class FakeStore:
+class FakeStore(FakeStreams):
     def __init__(self) -> None:
+        super().__init__()
         self.functions: dict[str, FunctionRecord] = {}
         self.replicas: dict[str, ReplicaRecord] = {}
         self.demand: dict[str, Demand] = {}
+        self.reports: list[tuple[str, dict[str, Demand]]] = []
         self.metrics: dict[str, Any] = {}
         self.wakes: list[str] = []
         self.woken = asyncio.Event()
@@ -67,6 +70,7 @@ class FakeStore:
     async def report_demand(self, gateway: str, demand: Mapping[str, Demand]) -> None:
         self._reach()
         self.demand = dict(demand)
+        self.reports.append((gateway, dict(demand)))
 
     async def report_metrics(self, gateway: str, snapshot: dict[str, Any]) -> None:
         self._reach()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -30,6 +31,7 @@ from stoker.nouns.parts import (
     whole_number,
 )
 from stoker.nouns.quantity import parse_bytes, parse_duration
+from stoker.nouns.stream_trigger import STREAM_KIND, STREAM_KINDS, AckMode, StreamTrigger
 
 PROJECT_LABEL = "nuclio.io/project-name"
 DEFAULT_MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -37,6 +39,8 @@ DEFAULT_WORKER_WAIT_S = 10.0
 DEFAULT_READINESS_S = 120.0
 DEFAULT_IDLE_WINDOW_S = 60.0
 DEFAULT_QUEUE_LIMIT = 1024
+GRAPH_VARIABLE = "SERVING_SPEC_ENV"
+"""Where MLRun's serving runtime finds its graph: a function that has it runs one."""
 
 _RUNTIME = re.compile(r"python(:3\.\d+)?")
 _HANDLER = re.compile(r"[\w.\-]+:[A-Za-z_]\w*")
@@ -123,6 +127,18 @@ class FunctionSpec(Part):
             raise ValueError(f"minReplicas must be <= maxReplicas, was {low} > {high}")
         if sum(1 for trigger in self.triggers.values() if trigger.kind == "http") > 1:
             raise ValueError("triggers: at most one may be of kind http")
+        read = [
+            (stream.stream, stream.group)
+            for name, trigger in self.triggers.items()
+            if trigger.kind in STREAM_KINDS
+            for stream in (trigger.stream(name),)
+        ]
+        for place in set(read):
+            if read.count(place) > 1:
+                raise ValueError(
+                    f"triggers: only one may read the stream {place[0]!r} in the consumer group "
+                    f"{place[1]!r}, was {read.count(place)}"
+                )
         return self
 
 
@@ -194,9 +210,33 @@ class FunctionConfig(Part):
         return self.spec.triggers.get(self.http_trigger_name) or Trigger()
 
     @property
+    def declares_http(self) -> bool:
+        """Whether it has an http trigger of its own, not only Nuclio's default one."""
+        return any(trigger.kind == "http" for trigger in self.spec.triggers.values())
+
+    @property
+    def worker_trigger(self) -> tuple[str, str]:
+        """Kind and name of the trigger that workers are told they stand behind.
+
+        MLRun's serving runtime asks once, when it starts: behind a stream it answers nobody and
+        acknowledges by itself. So a function is told of a stream only if it declares nothing else.
+        """
+        streams = self.stream_triggers
+        if streams and not self.declares_http:
+            return STREAM_KIND, next(iter(streams))
+        return "http", self.http_trigger_name
+
+    @property
     def workers(self) -> int:
         """Worker processes per replica."""
-        return self.http_trigger.workers
+        return max(trigger.workers for trigger in self._with_workers)
+
+    @property
+    def _with_workers(self) -> list[Trigger]:
+        """The triggers whose workers a replica has: http's, else those that read streams."""
+        if self.declares_http:
+            return [self.http_trigger]
+        return [self.spec.triggers[name] for name in self.stream_triggers] or [self.http_trigger]
 
     @property
     def gpus(self) -> int:
@@ -269,8 +309,8 @@ class FunctionConfig(Part):
     @property
     def termination_s(self) -> float:
         """Seconds a draining worker may take to finish its work (Nuclio's default is 10)."""
-        timeout = self.http_trigger.worker_termination_timeout
-        return parse_duration(timeout) if timeout else 10.0
+        timeouts = [trigger.worker_termination_timeout for trigger in self._with_workers]
+        return max((parse_duration(timeout) for timeout in timeouts if timeout), default=10.0)
 
     @property
     def max_body_bytes(self) -> int:
@@ -287,6 +327,26 @@ class FunctionConfig(Part):
     def cron_triggers(self) -> dict[str, Trigger]:
         """The triggers of kind cron, by name."""
         return {n: t for n, t in self.spec.triggers.items() if t.kind == "cron"}
+
+    @property
+    def stream_triggers(self) -> dict[str, StreamTrigger]:
+        """The enabled triggers that read streams, by name."""
+        found = {
+            name: trigger.stream(name)
+            for name, trigger in self.spec.triggers.items()
+            if trigger.kind in STREAM_KINDS and not trigger.disabled
+        }
+        if self.acks_graph_at_return:
+            found = {name: replace(one, ack=AckMode.DISABLE) for name, one in found.items()}
+        return found
+
+    @property
+    def acks_graph_at_return(self) -> bool:
+        """Whether a graph's records are acknowledged when its handler returns, whatever it says.
+
+        Told of its http trigger, MLRun's runtime never acknowledges a record by itself.
+        """
+        return self.declares_http and GRAPH_VARIABLE in self.env
 
 
 def _field_error(error: Any) -> dict[str, Any]:

@@ -30,6 +30,10 @@ class WorkerLaunch(BaseModel):
         batch_size, batch_timeout_s: 0 batch_size means no batching.
         event_timeout_s: the default deadline of one event; None is no limit.
         threads: CPU threads for numeric libraries in this worker.
+        trigger_kind, trigger_name: what ``context.trigger`` says (`FunctionConfig.worker_trigger`).
+        gateway_url, gateway_key: where other functions answer by HTTP, and the key of that port.
+        redis_url: the home's store, where a graph's worker looks up the functions that it calls.
+            Neither it nor the key is part of ``env``: user code and listings do not show them.
         fresh: start as a new process rather than by fork; ``fresh_reason`` says why.
     """
 
@@ -53,8 +57,11 @@ class WorkerLaunch(BaseModel):
     event_timeout_s: float | None = None
     termination_s: float = 10.0
     threads: int = 1
+    trigger_kind: str = "http"
     trigger_name: str = "default-http"
     gateway_url: str = ""
+    gateway_key: str = Field(default="", repr=False)
+    redis_url: str = Field(default="", repr=False)
     fresh: bool = False
     fresh_reason: str = ""
 

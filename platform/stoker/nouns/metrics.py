@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 STAGES = ("total", "queue", "wake", "batch", "handler")
 """Where a request's time goes. ``total``: from the last byte read to the answer handed to the
@@ -26,11 +26,27 @@ class HistogramSnapshot(TypedDict):
     sum: float
 
 
+class StreamSnapshot(TypedDict):
+    """One stream that a function reads, in one gateway.
+
+    ``delivered``: tries of records; ``acked``: records done with; ``retried``: tries that failed
+    and were not the last; ``dead``: records that were given up; ``lag``: records in the shards that
+    this gateway reads which are not done with.
+    """
+
+    delivered: int
+    acked: int
+    retried: int
+    dead: int
+    lag: int
+
+
 class FunctionSnapshot(TypedDict):
     """One function in one gateway.
 
     ``requests`` is keyed by ``"<status> <error code>"``, the error code empty where there was none;
-    the status 499 stands for a client that left before its answer.
+    the status 499 stands for a client that left before its answer. ``streams`` is keyed by
+    ``"<stream> <consumer group>"``.
     """
 
     requests: dict[str, int]
@@ -40,6 +56,7 @@ class FunctionSnapshot(TypedDict):
     cold_requests: int
     waiting: int
     in_flight: int
+    streams: NotRequired[dict[str, StreamSnapshot]]
 
 
 class GatewaySnapshot(TypedDict):

@@ -21,9 +21,13 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from stoker.nouns.quantity import parse_bytes, parse_duration
+from stoker.nouns.stream_trigger import STREAM_KINDS, StreamTrigger, read_stream_trigger
 
 RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics", "invocations", "v1", "v2"})
 """First path segments of the data port that no function may take."""
+
+ACTING_TRIGGERS = frozenset({"http", "cron", *STREAM_KINDS})
+"""The kinds of trigger that do anything here."""
 
 GPU_RESOURCE = "nvidia.com/gpu"
 DEFAULT_ASYNC_CONNECTIONS = 1000
@@ -109,7 +113,10 @@ class AsyncMode(Part):
 
 
 class Trigger(Part):
-    """One trigger. ``http`` and ``cron`` act; other kinds are kept and named in the deploy log."""
+    """One trigger.
+
+    ``http``, ``cron`` and ``v3ioStream`` act; other kinds are kept and named in the deploy log.
+    """
 
     kind: str = "http"
     num_workers: int | None = Field(default=None, ge=0, le=512)
@@ -120,9 +127,19 @@ class Trigger(Part):
     batch: Batch | None = None
     mode: str | None = None
     async_: AsyncMode | None = Field(default=None, alias="async")
+    url: str | None = None
+    explicit_ack_mode: str | None = None
+    disabled: bool | None = None
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _null_is_none_declared(cls, value: Any) -> Any:
+        return {} if value is None else value
 
     @model_validator(mode="after")
     def _attributes_can_be_read(self) -> Trigger:
+        if self.kind in STREAM_KINDS:
+            self.stream("")
         size = self.attributes.get("maxRequestBodySize")
         if self.kind == "http" and size:
             try:
@@ -143,6 +160,16 @@ class Trigger(Part):
     def workers(self) -> int:
         """Workers per replica; ``numWorkers`` wins over the deprecated ``maxWorkers``."""
         return self.num_workers or self.max_workers or 1
+
+    def stream(self, name: str) -> StreamTrigger:
+        """The trigger as what reads a stream, when it is of such a kind.
+
+        Raises:
+            ValueError: an attribute cannot be read.
+        """
+        return read_stream_trigger(
+            name, self.attributes, url=self.url or "", ack_mode=self.explicit_ack_mode
+        )
 
 
 class Build(Part):

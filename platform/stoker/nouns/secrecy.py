@@ -1,4 +1,7 @@
-"""Keeps secrets in env out of listings and logs; a client may write the mask back unharmed."""
+"""Keeps a function's secrets out of listings and logs; a client may write the mask back unharmed.
+
+Secret are variables with a name that says so, and the passwords of triggers and of code sources.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from stoker.nouns.errors import InvalidFunction
 
@@ -20,6 +23,23 @@ _SECRET_WORD = re.compile(
 )
 _COUNTS = frozenset({"MAX", "MIN", "NUM", "NEW"})
 """``MAX_NEW_TOKENS`` is a number of tokens, not a token."""
+_SECRET_FIELDS = frozenset(
+    {
+        "password",
+        "secret",
+        "clientsecret",
+        "accesskey",
+        "accesscertificate",
+        "s3secretaccesskey",
+        "s3sessiontoken",
+        "secretaccesskey",
+        "x-v3io-session-key",
+        "authorization",
+    }
+)
+"""Fields of a trigger, or of where the code comes from, in any case."""
+_REFERENCE = "$"
+"""``$generate`` and ``$ref:…`` of MLRun stand for a secret and are none."""
 _SHORTEST_IN_TEXT = 4
 """Shorter values would blot out harmless text in logs ("1", "on")."""
 _SHORTEST_LINE = 8
@@ -41,24 +61,30 @@ def is_secret(name: str, declared: Iterable[str] = ()) -> bool:
     return any(_SECRET_WORD.search(word) for word in words)
 
 
+class _Place(NamedTuple):
+    """Where a secret stands. ``name`` is a variable's, or the path of another field."""
+
+    name: str
+    field: str
+    holder: dict[str, Any]
+    key: str
+
+    @property
+    def value(self) -> Any:
+        """What stands there."""
+        return self.holder.get(self.key)
+
+
 def secret_values(document: Mapping[str, Any]) -> dict[str, str]:
-    """The secret variables of a function document: name -> value, as text."""
-    variables = _env(document)
-    declared = _declared(variables)
-    return {
-        str(variable["name"]): str(variable["value"])
-        for variable in variables
-        if variable.get("value") not in (None, "") and is_secret(str(variable["name"]), declared)
-    }
+    """The secrets of a function document: name of the variable, or path -> value, as text."""
+    return {place.name: str(place.value) for place in _secret_places(document)}
 
 
 def masked(document: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the document with `MASK` in place of each secret value."""
     result: dict[str, Any] = copy.deepcopy(dict(document))
-    secrets = secret_values(document)
-    for variable in _env(result):
-        if str(variable["name"]) in secrets:
-            variable["value"] = MASK
+    for place in _secret_places(result):
+        place.holder[place.key] = MASK
     return result
 
 
@@ -115,23 +141,56 @@ def restored(document: Mapping[str, Any], *stored: Mapping[str, Any]) -> dict[st
     known: dict[str, str] = {}
     for earlier in reversed(stored):
         known.update(secret_values(earlier))
-    lost = [
-        str(v["name"]) for v in _env(result) if v.get("value") == MASK and v["name"] not in known
-    ]
+    places = [place for place in _places(result) if place.value == MASK]
+    lost = [place for place in places if place.name not in known]
     if lost:
-        fields = [
-            {
-                "field": f"spec.env[{name}].value",
-                "message": f"must be the value, was the mask {MASK}",
-            }
-            for name in lost
-        ]
+        message = f"must be the value, was the mask {MASK}"
+        fields = [{"field": place.field, "message": message} for place in lost]
         text = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
         raise InvalidFunction(f"invalid function: {text}", fields=fields)
-    for variable in _env(result):
-        if variable.get("value") == MASK:
-            variable["value"] = known[variable["name"]]
+    for place in places:
+        place.holder[place.key] = known[place.name]
     return result
+
+
+def _secret_places(document: Mapping[str, Any]) -> list[_Place]:
+    """Where something stands that must not be shown."""
+    declared = _declared(_env(document))
+    return [
+        place
+        for place in _places(document)
+        if place.value not in (None, "")
+        and (place.key != "value" or is_secret(place.name, declared))
+        and not (place.key != "value" and str(place.value).startswith(_REFERENCE))
+    ]
+
+
+def _places(document: Mapping[str, Any]) -> list[_Place]:
+    """Where a secret may stand: every variable, and the fields that are secret by their names."""
+    places = [
+        _Place(str(v["name"]), f"spec.env[{v['name']}].value", v, "value") for v in _env(document)
+    ]
+    spec = document.get("spec")
+    if isinstance(spec, dict):
+        places += _fields(spec.get("triggers"), "spec.triggers")
+        build = spec.get("build")
+        if isinstance(build, dict):
+            path = "codeEntryAttributes"
+            places += _fields(build.get(path), f"spec.build.{path}")
+    return places
+
+
+def _fields(part: Any, path: str) -> list[_Place]:
+    if not isinstance(part, dict):
+        return []
+    places: list[_Place] = []
+    for key, value in part.items():
+        where = f"{path}.{key}"
+        if isinstance(value, dict):
+            places += _fields(value, where)
+        elif str(key).lower() in _SECRET_FIELDS:
+            places.append(_Place(where, where, part, key))
+    return places
 
 
 def _env(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -64,6 +64,11 @@ class Kind(IntEnum):
     """stream 0; capacity is free again. Sent to every caller told BUSY("full") since the last."""
     PONG = 0x19
     """stream 0."""
+    ACK = 0x1A
+    """stream 0; JSON `Ack`: user code has done with records that came by this connection.
+
+    Usually long after their RESPONSE: that one frees the permit, this one the records.
+    """
 
 
 class Hello(TypedDict):
@@ -82,6 +87,30 @@ class RequestMeta(TypedDict):
     headers: dict[str, str]
     deadline: float | None
     trigger: NotRequired[str]
+    record: NotRequired[RecordMeta]
+
+
+class RecordMeta(TypedDict):
+    """Where an event comes from that is a stream's record; ``time`` is its arrival, epoch seconds.
+
+    ``topic`` is the trigger's ``streamPath``. ``explicit``: an ACK may follow.
+    """
+
+    kind: str
+    topic: str
+    shard: int
+    shards: int
+    offset: int
+    time: float
+    explicit: bool
+
+
+class Ack(TypedDict):
+    """Everything of one shard up to ``offset`` that this worker was given is done."""
+
+    trigger: str
+    shard: int
+    offset: int
 
 
 class State(TypedDict):

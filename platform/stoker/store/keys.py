@@ -20,6 +20,17 @@ Key                                      Type    TTL       Written by: what
                                                  24 h once
                                                  finished
 ``stoker:idempotency:<function>:<key>``  string  24 h      gateways: the invocation's id
+``stoker:streams``                       hash    none      API: name → shards, retention
+``stoker:stream:<name>:<shard>``         stream  none;     API: records ``<sequence>-0``; gateways:
+                                                 trimmed   consumer groups and what they hold
+``stoker:stream-shard:<name>:<shard>``   hash    none      API: last sequence, bytes; gateways:
+                                                           ``armed`` while one waits for a bell
+``stoker:stream-dead:<name>:<group>``    stream  none;     gateways: records that were given up;
+                                                 trimmed   API: takes out what is replayed
+``stoker:lease:stream:<name>:<shard>:    string  10 s      gateways: who reads the shard for the
+<group>``                                                  group
+``stoker:bells``                         pubsub  --        put and replay: ``<shard> <name>``, when
+                                                           a consumer of that shard is armed
 =======================================  ======  ========  ======================================
 """
 
@@ -68,3 +79,37 @@ def invocation(invocation_id: str) -> str:
 def idempotency(function: str, key: str) -> str:
     """Which invocation a caller's Idempotency-Key made; names hold no colon, so no two meet."""
     return f"stoker:idempotency:{function}:{key}"
+
+
+STREAMS = "stoker:streams"
+BELLS = "stoker:bells"
+STREAM_CONSUMER = "stoker"
+"""The consumer in every group: who reads is decided by the lease, not by Redis."""
+STREAM_LEASE_TTL_S = 10.0
+STREAM_RECORDS = 100_000
+"""Records of one shard. Beyond it the oldest go that every group has done with; when a group has
+not, new ones are refused: dropping what nobody has seen would lose it in silence."""
+STREAM_BYTES = 256 * 1024 * 1024
+"""Bytes of one shard's records, with the same consequence."""
+DEAD_LETTERS = 10_000
+"""Dead letters of one group of a stream; beyond it the oldest go."""
+
+
+def stream(name: str, shard: int) -> str:
+    """Where one shard's records lie."""
+    return f"stoker:stream:{name}:{shard}"
+
+
+def stream_shard(name: str, shard: int) -> str:
+    """Where one shard's counters lie."""
+    return f"stoker:stream-shard:{name}:{shard}"
+
+
+def stream_dead(name: str, group: str) -> str:
+    """Where the records lie that one group gave up."""
+    return f"stoker:stream-dead:{name}:{group}"
+
+
+def stream_lease(name: str, shard: int, group: str) -> str:
+    """The name of the lease to read one shard for one group; groups hold no colon."""
+    return f"stream:{name}:{shard}:{group}"

@@ -45,15 +45,18 @@ _ANNOUNCING = frozenset(
         "replica_remove",
     }
 )
+_ADDING = frozenset({"stream_put", "stream_revive", "stream_repeat"})
 
 
 @cache
 def script_source(name: str) -> str:
-    """The Lua source of one script; announcing ones begin with ``announce.lua``."""
+    """The Lua source of one script, with what it shares with others before it."""
     folder = resources.files("stoker.store") / "lua"
     source = (folder / f"{name}.lua").read_text("utf-8")
     if name in _ANNOUNCING:
         source = (folder / "announce.lua").read_text("utf-8") + source
+    if name in _ADDING:
+        source = (folder / "stream_add.lua").read_text("utf-8") + source
     return source
 
 

@@ -110,6 +110,10 @@ class Reports:
         found = await _live(self._link, keys.METRICS_INDEX, keys.METRICS_PREFIX)
         return {gateway: orjson.loads(raw) for gateway, raw in found.items()}
 
+    async def list_gateways(self) -> set[str]:
+        """The gateways that report metrics, and perhaps some that did."""
+        return {name.decode() for name in await self._link.call("SMEMBERS", keys.METRICS_INDEX)}
+
     async def ask_wake(self, function: str) -> None:
         """Announces that a request waits and no worker of ``function`` is warm."""
         await self._link.announcing("wake", [], function)

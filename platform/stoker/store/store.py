@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from stoker.store.announcements import Announcements
+from stoker.store.bells import Bells
 from stoker.store.invocations import Invocations
 from stoker.store.link import Link
 from stoker.store.membership import Leases, Replicas, Reports
 from stoker.store.registry import Functions, Projects
+from stoker.store.stream_groups import StreamGroups
+from stoker.store.streams import Streams
 
 
-class Store(Functions, Projects, Replicas, Reports, Leases, Invocations, Announcements):
+class Store(
+    Functions,
+    Projects,
+    Replicas,
+    Reports,
+    Leases,
+    Invocations,
+    Announcements,
+    Streams,
+    StreamGroups,
+    Bells,
+):
     """The store. Every method may raise `StoreUnavailable`, within about 2 s when Redis is gone.
 
-    Only `watch` and `claim_invocation` wait longer. No method retries a write.
+    Only `watch`, `bells` and `claim_invocation` wait longer. No method retries a write.
     """
 
     def __init__(self, link: Link) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from typing import Any
 
 import orjson
 import pytest
 
-from stoker.nouns.secrecy import MASK, mask_text, url_for_people
+from stoker.nouns.errors import InvalidFunction
+from stoker.nouns.secrecy import MASK, mask_text, masked, restored, secret_values, url_for_people
 
 PEM = "-----BEGIN KEY-----\nMIIabcdefgh\nshort\n-----END KEY-----\n"
 
@@ -54,3 +57,47 @@ def test_a_short_value_blots_nothing_out() -> None:
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert url_for_people(url) == shown
+
+
+def function() -> dict[str, Any]:
+    return {
+        "spec": {
+            "env": [{"name": "API_KEY", "value": "hush1"}, {"name": "PLAIN", "value": "seen"}],
+            "triggers": {
+                "k": {"kind": "kafka-cluster", "attributes": {"sasl": {"password": "hush2"}}},
+                "v": {"kind": "v3ioStream", "password": "$generate"},
+            },
+            "build": {
+                "path": "https://h/r.git",
+                "codeEntryAttributes": {"branch": "main", "username": "me", "password": "hush3"},
+            },
+        }
+    }
+
+
+def test_passwords_of_triggers_and_of_the_code_are_masked_as_variables_are() -> None:
+    document = function()
+    shown = masked(document)
+    text = json.dumps(shown)
+    assert "hush" not in text
+    for kept in ("seen", "$generate", "main", '"me"'):
+        assert kept in text
+    assert document == function()
+    assert set(secret_values(document).values()) == {"hush1", "hush2", "hush3"}
+
+
+def test_a_masked_document_is_restored_from_the_one_before() -> None:
+    assert restored(masked(function()), function()) == function()
+    changed = copy.deepcopy(function())
+    changed["spec"]["triggers"]["k"]["attributes"]["sasl"]["password"] = "hush4"
+    assert restored(changed, function()) == changed
+
+
+def test_every_mask_that_stands_for_nothing_known_is_named() -> None:
+    with pytest.raises(InvalidFunction) as refusal:
+        restored(masked(function()))
+    assert [field["field"] for field in refusal.value.detail["fields"]] == [
+        "spec.env[API_KEY].value",
+        "spec.triggers.k.attributes.sasl.password",
+        "spec.build.codeEntryAttributes.password",
+    ]

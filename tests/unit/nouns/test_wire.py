@@ -34,6 +34,7 @@ SNAPSHOT = {
     "BUSY": 0x17,
     "IDLE": 0x18,
     "PONG": 0x19,
+    "ACK": 0x1A,
 }
 
 
