@@ -13,6 +13,8 @@ from stoker.nouns.errors import InsufficientStorage, StoreUnavailable
 
 T = TypeVar("T")
 
+VERSION = 1
+"""Of the tables. A file with another one is left alone: no other Stoker would read it any more."""
 BUSY_WAIT_S = 5.0
 """How long to wait for another process that holds the file (a backup, a curious user), seconds."""
 
@@ -57,21 +59,28 @@ class Database:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             if "full" in str(exc):
                 raise InsufficientStorage(f"the home's disk is full: {exc}") from exc
             raise StoreUnavailable(f"{self._path} cannot be used: {exc}") from exc
 
     def _connect(self, tables: list[str]) -> None:
+        # SQLite gives the files beside it the same mode, so it must be right before there are any.
+        self._path.touch(mode=0o600)
+        self._path.chmod(0o600)
         connection = sqlite3.connect(self._path, timeout=BUSY_WAIT_S, isolation_level=None)
         connection.row_factory = sqlite3.Row
         # Readers of the file (a backup) do not hold up the one who writes it.
         connection.execute("PRAGMA journal_mode = WAL")
         # What a client was told is stored is on the disk.
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version not in (0, VERSION):
+            raise sqlite3.DatabaseError(f"it has the tables of another Stoker (version {version})")
         for script in tables:
             connection.executescript(script)
-        self._path.chmod(0o600)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
         self._connection = connection
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
