@@ -12,6 +12,7 @@ from stoker.nouns.quantity import parse_duration
 from stoker.nouns.record import Revision
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_NO_KEY = "none"
 _NAME_PART = 8
 """Of the function's name in a replica's id: with the rest it fits a unix socket's path."""
 
@@ -43,6 +44,7 @@ def worker_launch(
     """What the zygote is told about one worker."""
     batch = config.batch
     threads = worker_threads(settings.cores, config.workers)
+    trigger_kind, trigger_name = config.worker_trigger
     return WorkerLaunch(
         function=config.name,
         project=config.project,
@@ -62,8 +64,11 @@ def worker_launch(
         event_timeout_s=config.event_timeout_s,
         termination_s=config.termination_s,
         threads=threads,
-        trigger_name=config.http_trigger_name,
+        trigger_kind=trigger_kind,
+        trigger_name=trigger_name,
         gateway_url=settings.gateway_url,
+        gateway_key=settings.gateway_key.get_secret_value() if settings.gateway_key else "",
+        redis_url=settings.redis_url,
     )
 
 
@@ -78,8 +83,7 @@ def _environment(
     """Defaults that the function may override, its own variables, then what it may not."""
     return {
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-        "NUCLIO_DASHBOARD_URL": settings.control_url,
-        "MLRUN_DBPATH": settings.control_url,
+        **_apis(settings),
         **config.env,
         "OMP_WAIT_POLICY": "PASSIVE",
         "CUDA_VISIBLE_DEVICES": ",".join(devices),
@@ -87,4 +91,19 @@ def _environment(
         "NUCLIO_FUNCTION_INSTANCE": replica,
         "STOKER_GATEWAY_URL": settings.gateway_url,
         "STOKER_HOME": str(home.root),
+    }
+
+
+def _apis(settings: ControllerSettings) -> dict[str, str]:
+    """Where the clients inside a function find the control port, and the key by which they get in.
+
+    MLRun's client, Nuclio's and v3io's all send this access key, and v3io's does not start without
+    one.
+    """
+    url, key = settings.control_url, settings.control_key
+    return {
+        "NUCLIO_DASHBOARD_URL": url,
+        "MLRUN_DBPATH": url,
+        "V3IO_API": url,
+        "V3IO_ACCESS_KEY": key.get_secret_value() if key else _NO_KEY,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from stoker.gateway import routes
@@ -16,6 +15,7 @@ from stoker.nouns.errors import (
     StoreUnavailable,
 )
 from stoker.nouns.function import DEFAULT_MAX_BODY_BYTES
+from stoker.sdk.routing.timeout import seconds_of
 
 if TYPE_CHECKING:
     from stoker.gateway.exchange import Exchange
@@ -77,7 +77,7 @@ def read(exchange: Exchange, front: Front, target: bytes) -> None:
     elif path.startswith("/v1/"):
         exchange.limit = routes.largest_body(front.router)
     if "x-request-timeout" in headers:
-        exchange.timeout_s = _timeout(headers["x-request-timeout"])
+        exchange.timeout_s = seconds_of(headers["x-request-timeout"])
     if not _HOP_BY_HOP.isdisjoint(headers):
         _drop_hop_by_hop(headers)
     if front.stopping:
@@ -124,21 +124,6 @@ def declared_length(headers: dict[str, str]) -> int:
 def body_too_large(limit: int) -> BodyTooLarge:
     """The refusal of a body over ``limit`` bytes."""
     return BodyTooLarge(f"the body must be at most {limit} bytes", limit=limit)
-
-
-def _timeout(text: str) -> float:
-    """Seconds of an X-Request-Timeout.
-
-    Raises:
-        BadRequest: not a positive, finite number.
-    """
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds) or seconds <= 0:
-        raise BadRequest(f"X-Request-Timeout must be seconds above 0, was {text[:40]!r}")
-    return seconds
 
 
 def _drop_hop_by_hop(headers: dict[str, str]) -> None:

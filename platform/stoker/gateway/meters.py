@@ -10,6 +10,7 @@ from stoker.nouns.metrics import (
     FunctionSnapshot,
     GatewaySnapshot,
     HistogramSnapshot,
+    StreamSnapshot,
 )
 from stoker.sdk.routing import Lane
 
@@ -34,11 +35,34 @@ class Histogram:
         return {"counts": list(self.counts), "sum": self.sum}
 
 
+class StreamMeters:
+    """What is counted about one stream that a function reads."""
+
+    __slots__ = ("acked", "dead", "delivered", "lag", "retried")
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.acked = 0
+        self.retried = 0
+        self.dead = 0
+        self.lag = 0
+
+    def snapshot(self) -> StreamSnapshot:
+        """The counts so far, and the lag now."""
+        return {
+            "delivered": self.delivered,
+            "acked": self.acked,
+            "retried": self.retried,
+            "dead": self.dead,
+            "lag": self.lag,
+        }
+
+
 class FunctionMeters:
     """What is counted about one function."""
 
-    __slots__ = ("batch", "cold_requests", "handler", "in_batch", "queue", "requests", "total",
-                 "wake")  # fmt: skip
+    __slots__ = ("batch", "cold_requests", "handler", "in_batch", "queue", "requests", "streams",
+                 "total", "wake")  # fmt: skip
 
     def __init__(self) -> None:
         self.requests: dict[tuple[int, str], int] = {}
@@ -49,12 +73,17 @@ class FunctionMeters:
         self.handler = Histogram()
         self.batch = Histogram(BATCH_BOUNDS)
         self.cold_requests = 0
+        self.streams: dict[tuple[str, str], StreamMeters] = {}
 
     def count(self, status: int, code: str, total_s: float) -> None:
         """One outcome."""
         key = (status, code)
         self.requests[key] = self.requests.get(key, 0) + 1
         self.total.add(total_s)
+
+    def stream(self, name: str, group: str) -> StreamMeters:
+        """The meters of a stream that it reads in a consumer group."""
+        return self.streams.setdefault((name, group), StreamMeters())
 
     def snapshot(self, lane: Lane | None) -> FunctionSnapshot:
         """The counts so far, and how the lane stands."""
@@ -72,6 +101,9 @@ class FunctionMeters:
             "cold_requests": self.cold_requests,
             "waiting": len(lane.room) if lane else 0,
             "in_flight": lane.in_flight if lane else 0,
+            "streams": {
+                f"{name} {group}": m.snapshot() for (name, group), m in self.streams.items()
+            },
         }
 
 

@@ -39,6 +39,8 @@ def first_segment(path: str) -> tuple[str, str]:
 
     >>> first_segment("/f/a?b"), first_segment("/f?b"), first_segment("/f")
     (('f', '/a?b'), ('f', '/?b'), ('f', '/'))
+    >>> first_segment("/f//a")  # a client that joined an address ending in "/" and a path
+    ('f', '/a')
     """
     slash = path.find("/", 1)
     query = path.find("?", 1)
@@ -46,7 +48,10 @@ def first_segment(path: str) -> tuple[str, str]:
         return path[1:query], "/" + path[query:]
     if slash < 0:
         return path[1:], "/"
-    return path[1:slash], path[slash:]
+    name = path[1:slash]
+    while path.startswith("//", slash):
+        slash += 1
+    return name, path[slash:]
 
 
 def find(router: Router, path: str, headers: Mapping[str, str]) -> tuple[Lane, str] | None:
@@ -56,9 +61,11 @@ def find(router: Router, path: str, headers: Mapping[str, str]) -> tuple[Lane, s
         FunctionNotFound: nothing has that name.
         NotFound: the target names nothing at all.
     """
-    if TARGET_HEADER in headers:
-        return named(router, headers[TARGET_HEADER].strip()), path
     name, rest = first_segment(path)
+    if TARGET_HEADER in headers:
+        target = named(router, headers[TARGET_HEADER].strip())
+        # mlrun's invoke() calls a function's own URL and names it in the header as well.
+        return target, rest if name == target.name else path
     lane = router.lanes.get(name)
     if lane is not None:
         return lane, rest

@@ -13,15 +13,15 @@ from stoker.gateway.invocations import Invocations
 from stoker.gateway.meters import Meters
 from stoker.gateway.pages import Pages
 from stoker.gateway.settings import GatewaySettings
+from stoker.gateway.streams import Streams
 from stoker.gateway.view import View
 from stoker.nouns.metrics import GatewaySnapshot
 from stoker.sdk.routing import Router
+from stoker.sdk.routing.follow import for_ever
 from stoker.store import Store
 
 log = logging.getLogger(__name__)
 
-RESTART_S = 0.5
-"""Before a task that failed begins anew, seconds."""
 BACKLOG = 4096
 """Connections the kernel holds for us: a burst of clients must not be reset."""
 
@@ -38,6 +38,7 @@ class Gateway:
         self._router = Router({"role": "gateway", "peer": settings.gateway}, self._wake)
         self._view = View(store, self._router, self._meters, settings, self.snapshot)
         self._invocations = Invocations(store, self._router, settings)
+        self._streams = Streams(store, self._router, self._meters, settings.gateway)
         pages = Pages(
             self._router,
             ready=lambda: self._view.ready,
@@ -85,6 +86,8 @@ class Gateway:
         self._keep(self._view.refresh)
         self._keep(self._view.report_demand)
         self._keep(self._view.report_metrics)
+        self._keep(self._streams.run)
+        self._keep(self._streams.listen)
         self._keep(self._tick)
         for _ in range(self._settings.invocation_runners):
             self._keep(self._invocations.run)
@@ -96,7 +99,7 @@ class Gateway:
             self._server.close()
         for connection in list(self._front.connections):
             connection.stop()
-        await self._drain()
+        await asyncio.gather(self._drain(), self._streams.stop(self._settings.grace_s))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -105,6 +108,7 @@ class Gateway:
 
     def snapshot(self) -> GatewaySnapshot:
         """The counts so far."""
+        self._streams.measure()
         return self._meters.snapshot(self._router.lanes, len(self._front.connections))
 
     async def _drain(self) -> None:
@@ -128,14 +132,4 @@ class Gateway:
         self._view.wake(function)
 
     def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(_for_ever(work)))
-
-
-async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
-    """What runs until cancelled; ended by a mistake, it is begun anew, or nobody would do it."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            log.exception("a task of the gateway failed and begins anew")
-        await asyncio.sleep(RESTART_S)
+        self._tasks.append(asyncio.get_running_loop().create_task(for_ever(work)))

@@ -43,6 +43,7 @@ def gateway_families(snapshots: Snapshots) -> Iterator[Metric]:
     )
     yield _gauge(snapshots, "stoker_requests_waiting", "Requests in the waiting room", "waiting")
     yield _gauge(snapshots, "stoker_requests_in_flight", "Requests held by workers", "in_flight")
+    yield from _streams(snapshots)
     yield from _gateways(snapshots)
 
 
@@ -143,6 +144,32 @@ def _gauge(snapshots: Snapshots, name: str, text: str, field: str) -> Metric:
     for gateway, function, counts in _functions(snapshots):
         family.add_metric((gateway, function), float(counts[field]))  # type: ignore[literal-required]
     return family
+
+
+_STREAM_COUNTERS = {
+    "delivered": "Tries of records of streams",
+    "acked": "Records of streams that are done with",
+    "retried": "Tries of records that failed and were not the last",
+    "dead": "Records that went to the dead letters",
+}
+
+
+def _streams(snapshots: Snapshots) -> Iterator[Metric]:
+    labels = ("gateway", "function", "stream", "group")
+    read = [
+        ((gateway, function, *key.rsplit(" ", 1)), counts)
+        for gateway, function, snapshot in _functions(snapshots)
+        for key, counts in sorted(snapshot.get("streams", {}).items())
+    ]
+    for field, text in _STREAM_COUNTERS.items():
+        family = CounterMetricFamily(f"stoker_stream_{field}", text, labels=labels)
+        for place, counts in read:
+            family.add_metric(place, float(counts[field]))  # type: ignore[literal-required]
+        yield family
+    lag = GaugeMetricFamily("stoker_stream_lag", "Records that are not done with", labels=labels)
+    for place, counts in read:
+        lag.add_metric(place, float(counts["lag"]))
+    yield lag
 
 
 def _gateways(snapshots: Snapshots) -> Iterator[Metric]:

@@ -15,7 +15,7 @@ from stoker.nouns.errors import HandlerFailed
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.record import Phase
 from stoker.worker.answer import Answer, distinct, encode, match_batch
-from stoker.worker.calls import DEADLINE
+from stoker.worker.deadline import DEADLINE
 from stoker.worker.desk import Desk
 from stoker.worker.handler import Handler
 from stoker.worker.log import REQUEST_ID, WorkerLog

@@ -6,24 +6,27 @@ import copy
 import json
 import os
 import time
-from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
 import nuclio_sdk
 
 from stoker.nouns.errors import DeadlineExceeded
-
-DEADLINE: ContextVar[float | None] = ContextVar("stoker_deadline", default=None)
-"""The deadline of the request being handled, CLOCK_MONOTONIC seconds."""
+from stoker.worker.deadline import DEADLINE
+from stoker.worker.neighbours import Neighbours
 
 
 class GatewayPlatform(nuclio_sdk.Platform):  # type: ignore[misc]  # nuclio_sdk is untyped
-    """Nuclio's platform: ``call_function`` goes to Stoker's gateway and carries the deadline."""
+    """Nuclio's platform: ``call_function`` goes to Stoker's gateway and carries the deadline.
 
-    def __init__(self, gateway_url: str, namespace: str) -> None:
+    Attributes:
+        neighbours: reaches other functions without HTTP, for the steps of graphs.
+    """
+
+    def __init__(self, neighbours: Neighbours, namespace: str) -> None:
         super().__init__("local", namespace=namespace)
-        self._address = urlsplit(gateway_url).netloc or gateway_url
+        self.neighbours = neighbours
+        self._address = urlsplit(neighbours.gateway_url).netloc or neighbours.gateway_url
 
     def call_function(
         self,
@@ -46,7 +49,7 @@ class GatewayPlatform(nuclio_sdk.Platform):  # type: ignore[misc]  # nuclio_sdk 
             outgoing.content_type = "application/json"
         outgoing.method = event.method or ("POST" if event.body else "GET")
         timeout = _carry_deadline(outgoing.headers, timeout)
-        key = os.environ.get("STOKER_API_KEY")
+        key = os.environ.get("STOKER_API_KEY") or self.neighbours.gateway_key
         if key:
             outgoing.headers.setdefault("X-API-Key", key)
         return super().call_function(function_name, outgoing, node, timeout, service_name_override)

@@ -29,6 +29,7 @@ from stoker.nouns.wire import (
     frame,
     frame_with_meta,
 )
+from stoker.worker.acks import Acks
 from stoker.worker.answer import Answer, failure
 from stoker.worker.connection import Connection
 from stoker.worker.log import WorkerLog
@@ -61,6 +62,7 @@ class Desk:
         waiting: admitted requests that the handler has not seen, oldest first.
         pump: starts what may start; set by the runner when the handler is there.
         told_failure: set once a controller has been told that the worker failed.
+        acks: takes the explicit acknowledgements of records to who brought them.
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Desk:
         self.pump: Callable[[], None] = lambda: None
         self.leave = asyncio.Event()
         self.told_failure = asyncio.Event()
+        self.acks = Acks(loop)
         self._left = asyncio.Event()
         self._launch = launch
         self._limit_s = launch.event_timeout_s
+        self._leave_by = 0.0
         self._log = log
         self._loop = loop
         self._error = ""
@@ -268,9 +272,15 @@ class Desk:
         if self.life.phase in (Phase.DRAINING, Phase.FAILED):
             return
         self._log.write("info", "draining", {"in_flight": self.life.in_flight})
+        self._leave_by = time.monotonic() + self._launch.termination_s
         self._advance(Signal.DRAIN)
         self._loop.call_later(self._launch.termination_s, self._give_up)
         self.pump()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of its termination time that are left; 0 while it is not draining."""
+        return max(0.0, self._leave_by - time.monotonic())
 
     def _advance(self, signal: Signal) -> None:
         self.life, effects = move(self.life, signal)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import nuclio_sdk
@@ -13,6 +14,9 @@ import orjson
 from nuclio_sdk.event import TriggerInfo
 
 from stoker.nouns.wire import RequestMeta
+
+if TYPE_CHECKING:
+    from stoker.worker.ticket import Ticket
 
 _new_event = object.__new__
 _MISSING = object()
@@ -71,19 +75,27 @@ class Event(nuclio_sdk.Event):  # type: ignore[misc]  # nuclio_sdk is untyped
     """Nuclio's event; what few handlers look at is made when it is first looked at.
 
     Every attribute of `nuclio_sdk.Event` can be read and set, and ``vars`` shows them all.
+
+    ``_request`` is the request that it is the event of, for those who work at it in other tasks
+    than its handler's (the steps of a graph): its deadline, and whether anybody still waits. Copies
+    have it too.
     """
 
-    __slots__ = ("_lower", "_query", "_time")
+    __slots__ = ("_lower", "_query", "_request", "_time")
 
     _lower: dict[str, str]
     _query: str
+    _request: Ticket | None
     _time: float
+    streaming_step = None
+    """storey asks every event for it at every step; what is not there costs ten times more."""
 
     def __getattr__(self, name: str) -> Any:
         """Called for what is not there yet."""
         make = _MADE_WHEN_READ.get(name)
         if make is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            # The interpreter's own error: graphs ask each event for many attributes in vain.
+            return object.__getattribute__(self, name)
         value = _own(self)[name] = make(self)
         return value
 
@@ -94,12 +106,30 @@ class Event(nuclio_sdk.Event):  # type: ignore[misc]  # nuclio_sdk is untyped
         return _own(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies: everything, made by now."""
+        """For pickles: everything, made by now."""
         return self.__dict__
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Of a copy."""
+        """Of a pickle."""
+        self._request = None
         _fill(self, dict(state))
+
+    def __copy__(self) -> Event:
+        """A graph copies its event at every step: what nobody looked at is not made for that."""
+        return self._twin(dict(_own(self)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Event:
+        """As `copy.deepcopy` does; the request stays the same one."""
+        twin = memo[id(self)] = self._twin({})
+        _fill(twin, copy.deepcopy(_own(self), memo))
+        return twin
+
+    def _twin(self, own: dict[str, Any]) -> Event:
+        twin: Event = _new_event(type(self))
+        twin._lower, twin._query, twin._time = self._lower, self._query, self._time
+        twin._request = self._request
+        _fill(twin, own)
+        return twin
 
 
 _own: Callable[[Event], dict[str, Any]] = nuclio_sdk.Event.__dict__["__dict__"].__get__
@@ -137,11 +167,14 @@ _MADE_WHEN_READ: dict[str, Callable[[Event], Any]] = {
 }
 
 
-def make_event(meta: RequestMeta, body: bytes, trigger: TriggerInfo) -> nuclio_sdk.Event:
+def make_event(
+    meta: RequestMeta, body: bytes, trigger: TriggerInfo, request: Ticket | None = None
+) -> nuclio_sdk.Event:
     """The event that the handler gets.
 
     ``path`` is without the query string, which is in ``fields`` (the last of equal names wins) and
     in ``url``. A body of type application/json arrives parsed, or as raw bytes if that fails.
+    A stream's record has no type, no method and no path; its time is that of its arrival there.
     """
     lower = meta["headers"]
     content_type = lower.get("content-type", "")
@@ -149,6 +182,7 @@ def make_event(meta: RequestMeta, body: bytes, trigger: TriggerInfo) -> nuclio_s
     path, _, query = url.partition("?")
     event = _new_event(Event)
     event._lower, event._query, event._time = lower, query, time.time()
+    event._request = request
     # Filling the dict at once costs a quarter of the constructor's time, on every request.
     made = {
         "body": _parse(body, content_type),
@@ -160,6 +194,16 @@ def make_event(meta: RequestMeta, body: bytes, trigger: TriggerInfo) -> nuclio_s
         "size": len(body),
         "url": url,
     }
+    record = meta.get("record")
+    if record is not None:
+        made |= {
+            "url": "",
+            "topic": record["topic"],
+            "shard_id": record["shard"],
+            "num_shards": record["shards"],
+            "offset": record["offset"],
+        }
+        event._time = record["time"]
     _fill(event, made)
     return event
 

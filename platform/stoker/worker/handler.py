@@ -18,6 +18,7 @@ from nuclio_sdk.event import TriggerInfo
 from stoker.nouns.launch import WorkerLaunch
 from stoker.worker.calls import GatewayPlatform
 from stoker.worker.logger import WorkerLogger
+from stoker.worker.neighbours import Neighbours
 
 
 class HandlerError(Exception):
@@ -43,7 +44,9 @@ def enter_code(launch: WorkerLaunch) -> None:
     os.chdir(launch.code_dir)
 
 
-async def load_handler(launch: WorkerLaunch, logger: WorkerLogger) -> Handler:
+async def load_handler(
+    launch: WorkerLaunch, logger: WorkerLogger, neighbours: Neighbours
+) -> Handler:
     """Import the handler's module and run its ``init_context``.
 
     Raises:
@@ -59,9 +62,9 @@ async def load_handler(launch: WorkerLaunch, logger: WorkerLogger) -> Handler:
         )
     context = nuclio_sdk.Context(
         logger=logger,
-        platform=GatewayPlatform(launch.gateway_url, launch.project),
+        platform=GatewayPlatform(neighbours, launch.project),
         worker_id=launch.index,
-        trigger=TriggerInfo("http", launch.trigger_name),
+        trigger=TriggerInfo(launch.trigger_kind, launch.trigger_name),
     )
     init_context = getattr(module, "init_context", None)
     if init_context is not None:

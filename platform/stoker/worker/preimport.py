@@ -41,6 +41,9 @@ _REQUIRED: dict[ZygoteKind, tuple[str, ...]] = {
         "mlrun.serving.serving_wrapper",
         "mlrun.serving.routers",
         "mlrun.serving.states",
+        # What a graph that calls other functions needs: importing it takes longer than the wake.
+        "stoker.sdk.graph.steps",
+        "stoker.worker.switchboard",
     ),
 }
 _OPTIONAL: dict[ZygoteKind, tuple[str, ...]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import inspect
 import logging
 import os
 import random
@@ -16,27 +17,32 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any, NoReturn
 from weakref import WeakSet
 
 import uvloop
 
 from stoker.nouns.launch import WorkerLaunch
+from stoker.sdk.graph.targets import SPEC_VARIABLE, read_spec, targets
 from stoker.worker.batches import BatchRunner
+from stoker.worker.calls import GatewayPlatform
 from stoker.worker.connection import Connection
 from stoker.worker.desk import Desk
 from stoker.worker.handler import Handler, HandlerError, enter_code, load_handler
 from stoker.worker.log import LogHandler, WorkerLog, redirect_output
 from stoker.worker.logger import WorkerLogger
+from stoker.worker.neighbours import Neighbours
 from stoker.worker.preimport import worker_environment
 from stoker.worker.runner import Runner
+from stoker.worker.step_blame import blame_step
 from stoker.worker.watchdog import Watchdog
 
 FAILURE_LINGER_S = 5.0
 """Seconds that a worker which could not start waits for a controller to be told why."""
 PARTING_S = 1.0
 """Seconds that callers have to close their ends once they were told of an orderly end."""
+LEAST_HOOK_S = 1.0
+"""Seconds that a termination callback gets even when all of the termination time is over."""
 LAST_WRITE_S = 2.0
 """Seconds that one caller may take to read its last answers before the process ends."""
 ACCEPT_PAUSE_S = 0.5
@@ -127,18 +133,18 @@ class _Worker:
         kind = BatchRunner if self._launch.batch_size else Runner
         runner = kind(desk, handler, self._launch, self._log, self._watchdog)
         desk.pump = runner.pump
+        handler.context.platform._control_callback = desk.acks.control
         self._log.write("info", "ready", {"seconds": round(time.monotonic() - self._began, 4)})
         desk.ready()
         ends: list[asyncio.Future[Any]] = [leaving, runner.crashed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        code = 0
-        if runner.crashed.done():
-            code = runner.crashed.result().code
-        else:
+        code = runner.crashed.result().code if runner.crashed.done() else 0
+        # First of all: what a flow still holds may go to callers that are connected.
+        await self._terminate(handler.context.platform, desk.left_s)
+        if not code:
             await desk.part(PARTING_S)
         desk.close(LAST_WRITE_S)
         listener.close()
-        self._call_termination_hook(handler.context.platform._on_signal)
         self._log.write("info", "stopped", {"code": code})
         return code
 
@@ -161,21 +167,46 @@ class _Worker:
         desk.close(LAST_WRITE_S)
         return EXIT_FAILED_START
 
-    def _call_termination_hook(self, hook: Callable[[str], object]) -> None:
-        """The callback that user code set by ``context.platform.set_termination_callback``."""
+    async def _terminate(self, platform: GatewayPlatform, left_s: float) -> None:
+        """The callback that user code set by ``context.platform.set_termination_callback``.
+
+        mlrun's is a coroutine that sends on what its flow still holds.
+        """
+        limit_s = max(LEAST_HOOK_S, left_s)
         try:
-            hook("termination")
+            async with asyncio.timeout(limit_s):
+                outcome = platform._on_signal("termination")
+                if inspect.isawaitable(outcome):
+                    await outcome
+        except TimeoutError:
+            text = f"the termination callback did not end within {limit_s:.1f} s"
+            self._log.write("error", text)
         except Exception as exc:
             self._log.write("error", "".join(traceback.format_exception(exc)).rstrip())
+        await platform.neighbours.close()
 
 
 async def _load(launch: WorkerLaunch, logger: WorkerLogger) -> Handler | BaseException:
     try:
         _settle_in(launch)
-        return await load_handler(launch, logger)
+        neighbours = Neighbours.of(launch)
+        names = _graph_targets()
+        if names:
+            await neighbours.prepare(names)
+        return await load_handler(launch, logger, neighbours)
     except BaseException as exc:
+        blame_step(exc)
         # Returned, because a task that ends with SystemExit takes the whole loop with it.
         return exc
+
+
+def _graph_targets() -> frozenset[str]:
+    """The functions that this worker's graph calls, if it runs one."""
+    text = os.environ.get(SPEC_VARIABLE, "")
+    try:
+        return targets(read_spec(text)) if text else frozenset()
+    except (ValueError, AttributeError):
+        return frozenset()  # mlrun reads it next, and says what is wrong with it
 
 
 def _leave_to_parent(listener: socket.socket, connections: WeakSet[Connection]) -> None:

@@ -27,7 +27,7 @@ from stoker.worker.answer import (
     head_of,
     stream_of,
 )
-from stoker.worker.calls import DEADLINE
+from stoker.worker.deadline import DEADLINE
 from stoker.worker.desk import Desk, error_end
 from stoker.worker.event import make_event
 from stoker.worker.handler import Handler
@@ -82,8 +82,10 @@ class Runner:
         self.occupied = False
         self._limit_s = launch.event_timeout_s
         variables = [{"name": name, "value": value} for name, value in launch.env.items()]
-        self._secrets = tuple(secret_values({"spec": {"env": variables}}).values())
-        self._default_trigger = TriggerInfo("http", launch.trigger_name)
+        own = (launch.gateway_key,) if launch.gateway_key else ()
+        self._secrets = (*secret_values({"spec": {"env": variables}}).values(), *own)
+        http = launch.trigger_name if launch.trigger_kind == "http" else "default-http"
+        self._default_trigger = TriggerInfo("http", http)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def pump(self) -> None:
@@ -132,8 +134,15 @@ class Runner:
     def event_of(self, ticket: Ticket) -> nuclio_sdk.Event:
         """The event of a request."""
         name = ticket.meta.get("trigger")
-        trigger = TriggerInfo("cron", name) if name else self._default_trigger
-        return make_event(ticket.meta, ticket.body, trigger)
+        trigger = self._trigger(ticket, name) if name else self._default_trigger
+        return make_event(ticket.meta, ticket.body, trigger, ticket)
+
+    def _trigger(self, ticket: Ticket, name: str) -> TriggerInfo:
+        record = ticket.meta.get("record")
+        if record is None:
+            return TriggerInfo("cron", name)
+        self.desk.acks.note(ticket)
+        return TriggerInfo(record["kind"], name)
 
     def _enter(self, ticket: Ticket) -> Capture | None:
         """Make this the request that log lines and outgoing calls belong to."""
@@ -258,12 +267,8 @@ class Runner:
         if ticket.deadline is None:
             return None
 
-        def expire() -> None:
-            ticket.expired = True
-            if ticket.task is not None:
-                ticket.task.cancel()
-
-        return self.loop.call_later(max(0.0, ticket.deadline - time.monotonic()), expire)
+        left_s = max(0.0, ticket.deadline - time.monotonic())
+        return self.loop.call_later(left_s, ticket.expire)
 
     def _interrupted(self, ticket: Ticket, exc: BaseException) -> None:
         if ticket.expired and not ticket.cancelled:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stoker.nouns.wire import RequestMeta
@@ -30,6 +32,7 @@ class Ticket:
     """
 
     __slots__ = (
+        "_on_end",
         "arrived",
         "body",
         "cancelled",
@@ -73,6 +76,7 @@ class Ticket:
         self.done = False
         self.task: asyncio.Task[None] | None = None
         self.flow: asyncio.Event | None = None
+        self._on_end: list[Callable[[], object]] | None = None
 
     def pause(self) -> None:
         """Hold the chunks back."""
@@ -88,5 +92,43 @@ class Ticket:
     def cancel(self) -> None:
         """The caller does not want it any more; what cannot be cancelled runs to its end."""
         self.cancelled = True
+        self._end()
+
+    def expire(self) -> None:
+        """Its deadline passed while it ran."""
+        self.expired = True
+        self._end()
+
+    def _end(self) -> None:
         if self.task is not None:
             self.task.cancel()
+        for tell in self._on_end or ():
+            tell()
+
+    @property
+    def id(self) -> str:
+        """The request's id."""
+        return self.meta["id"]
+
+    @property
+    def ended(self) -> bool:
+        """Nobody wants the answer any more."""
+        return self.cancelled or self.expired
+
+    def on_end(self, tell: Callable[[], object]) -> None:
+        """Has ``tell`` called when nobody wants the answer any more; at once, if that is so.
+
+        For what works at it in other tasks than its own: the steps of a graph.
+        """
+        if self.ended:
+            tell()
+        elif self._on_end is None:
+            self._on_end = [tell]
+        else:
+            self._on_end.append(tell)
+
+    def off_end(self, tell: Callable[[], object]) -> None:
+        """Takes that back."""
+        if self._on_end is not None:
+            with contextlib.suppress(ValueError):
+                self._on_end.remove(tell)

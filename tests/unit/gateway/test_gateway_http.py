@@ -44,7 +44,13 @@ async def test_the_handler_sees_path_query_method_and_headers(place: Place) -> N
 
 @pytest.mark.parametrize(
     ("target", "path"),
-    [("/echo", "/"), ("/echo/", "/"), ("/echo?q=1", "/?q=1"), ("http://h/echo/x?y", "/x?y")],
+    [
+        ("/echo", "/"),
+        ("/echo/", "/"),
+        ("/echo?q=1", "/?q=1"),
+        ("/echo//x", "/x"),
+        ("http://h/echo/x?y", "/x?y"),
+    ],
 )
 async def test_the_path_is_what_follows_the_function(place: Place, target: str, path: str) -> None:
     worker = await place.worker()
@@ -58,6 +64,15 @@ async def test_the_target_header_routes_and_keeps_the_whole_path(place: Place) -
     client = await place.client()
     await client.get("/any/path", X_Nuclio_Target="echo")
     assert worker.requests[0]["path"] == "/any/path"
+
+
+async def test_the_target_header_on_the_functions_own_url_changes_nothing(place: Place) -> None:
+    """mlrun's ``fn.invoke("/models")`` sends both; the handler saw ``/echo/models``."""
+    worker = await place.worker()
+    client = await place.client()
+    await client.get("/echo/models?a=1", X_Nuclio_Target="echo")
+    await client.get("/echo", X_Nuclio_Target="echo")
+    assert [request["path"] for request in worker.requests] == ["/models?a=1", "/"]
 
 
 async def test_keep_alive_serves_many_requests_on_one_connection(place: Place) -> None:

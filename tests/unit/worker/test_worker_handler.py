@@ -13,10 +13,12 @@ import pytest
 
 from stoker.nouns.errors import DeadlineExceeded
 from stoker.nouns.launch import WorkerLaunch
-from stoker.worker.calls import DEADLINE, GatewayPlatform
+from stoker.worker.calls import GatewayPlatform
+from stoker.worker.deadline import DEADLINE
 from stoker.worker.handler import HandlerError, import_handler_module
 from stoker.worker.log import REQUEST_ID, LineSink, WorkerLog
 from stoker.worker.logger import CAPTURE, HEADER_LIMIT, Capture, WorkerLogger
+from stoker.worker.neighbours import Neighbours
 from stoker.worker.preimport import shadowed
 
 
@@ -128,7 +130,6 @@ def test_a_call_to_another_function_carries_what_is_left_of_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("stoker.worker.calls.time.monotonic", lambda: 100.0)
-    monkeypatch.setenv("STOKER_API_KEY", "secret")
     sent: dict[str, object] = {}
 
     class Connection:
@@ -142,7 +143,8 @@ def test_a_call_to_another_function_carries_what_is_left_of_the_deadline(
         def close(self) -> None:
             sent["closed"] = True
 
-    platform = GatewayPlatform("http://127.0.0.1:8080", "default")
+    neighbours = Neighbours("", "w", gateway_url="http://127.0.0.1:8080", gateway_key="secret")
+    platform = GatewayPlatform(neighbours, "default")
     platform._connection_provider = Connection
     event = nuclio_sdk.Event(body=[1], headers={"x-request-timeout": "99"})
     token = DEADLINE.set(102.5)

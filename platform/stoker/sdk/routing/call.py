@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from stoker.decide.retry import may_retry
 from stoker.nouns.errors import StokerError
-from stoker.nouns.wire import ResponseMeta
+from stoker.nouns.wire import RecordMeta, ResponseMeta
 
 if TYPE_CHECKING:
     from stoker.sdk.routing.clock import Timer
@@ -36,12 +37,28 @@ class Caller(Protocol):
         """There is no answer, or no more of it."""
 
 
+class Debtor(Protocol):
+    """Who gave a worker records that it may acknowledge after it has answered."""
+
+    def on_ack(self, link: Link, offset: int, /) -> None:
+        """The worker has done with everything that it was given, up to an offset."""
+
+    def on_refused(self, link: Link, /) -> None:
+        """The worker took none of it: the record is on its way to another one."""
+
+    def on_link_lost(self, link: Link, /) -> None:
+        """No further acknowledgement comes from there."""
+
+
 class Call:
     """A request and where it stands. Fields below the line are written by its lane and link only.
 
     Attributes:
         deadline: CLOCK_MONOTONIC seconds after which nobody wants the answer, or None.
         idempotent: the client vouches that running it twice does no harm.
+        record: the record of a stream that this is; None for a request.
+        debtor: who hears of that record's acknowledgement, should one follow the answer.
+        pin: the worker that shall run it, for as long as that one takes requests.
         seq: place in the order of arrival at its function.
         arrived, sent: CLOCK_MONOTONIC seconds of submission and of the last dispatch (0: never).
         cold: it waited for a worker while none was warm.
@@ -57,6 +74,7 @@ class Call:
         "caller",
         "cold",
         "deadline",
+        "debtor",
         "done",
         "headers",
         "id",
@@ -66,6 +84,8 @@ class Call:
         "losses",
         "method",
         "path",
+        "pin",
+        "record",
         "replica",
         "sent",
         "seq",
@@ -89,6 +109,9 @@ class Call:
         deadline: float | None = None,
         idempotent: bool = False,
         trigger: str = "",
+        record: RecordMeta | None = None,
+        debtor: Debtor | None = None,
+        pin: Link | None = None,
     ) -> None:
         self.caller = caller
         self.id = id
@@ -99,6 +122,9 @@ class Call:
         self.deadline = deadline
         self.idempotent = idempotent
         self.trigger = trigger
+        self.record = record
+        self.debtor = debtor
+        self.pin = pin
         # ----
         self.lane: Lane | None = None
         self.link: Link | None = None
@@ -114,6 +140,16 @@ class Call:
         self.done = False
         self.replica = ""
         self.timer: Timer | None = None
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether it may go to another worker, now that its own has died."""
+        return not self.streaming and may_retry(
+            method=self.method,
+            idempotency_key=self.idempotent,
+            started=self.started,
+            attempts=self.losses,
+        )
 
     def cancel(self) -> None:
         """The caller no longer wants the outcome; none arrives. Harmless when it is over."""

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from functools import partial
 
 from stoker.decide.admit import Verdict, admit
-from stoker.decide.retry import may_retry
 from stoker.decide.route import choose, eligible_revision
 from stoker.nouns.errors import FunctionNotFound, StokerError
 from stoker.nouns.record import Demand, FunctionRecord, FunctionState, Phase
-from stoker.sdk.routing import refusals
+from stoker.sdk.routing import kept, refusals
 from stoker.sdk.routing.call import Call
 from stoker.sdk.routing.clock import Clock, Timer
 from stoker.sdk.routing.limits import Limits
@@ -127,8 +126,7 @@ class Lane:
 
     def close(self, error: StokerError | None = None) -> None:
         """The function is gone: nobody waits in vain, running calls finish."""
-        # Who comes back from a worker, or comes with an old view, hears it too: nobody deals any
-        # permit here again.
+        # Who comes back from a worker, or with an old view, hears it too: no permit is dealt again.
         self._closed = error or FunctionNotFound(f"function {self.name} was deleted")
         for link in list(self.links.values()):
             link.retire()
@@ -150,6 +148,8 @@ class Lane:
             if call.deadline <= now:
                 return self._fail(call, refusals.late())
             call.timer = self._clock.call_at(call.deadline, partial(self._expire, call))
+        if call.pin is not None and call.pin.slot >= 0:
+            return kept.wait(self, call, call.pin)
         if not self.room:
             index = choose(self._outstanding, self._permits, self._turn)
             if index is not None:
@@ -162,8 +162,8 @@ class Lane:
         call.settle()
         if call.link is not None:
             call.link.cancel(call.stream)
-        else:
-            self.room.discard(call)
+        elif not self.room.discard(call):
+            kept.drop(call)
 
     def demand(self, epoch_offset: float) -> Demand:
         """What the autoscaler needs to know. ``epoch_offset`` turns monotonic into epoch time."""
@@ -179,10 +179,13 @@ class Lane:
         """Workers that get traffic."""
         return len(self.active)
 
-    @property
-    def starting(self) -> int:
-        """Workers on their way."""
-        return self._starting
+    def free(self, link: Link) -> bool:
+        """Whether a worker takes one more."""
+        return link.slot >= 0 and self._outstanding[link.slot] < self._permits[link.slot]
+
+    def give(self, call: Call, link: Link) -> None:
+        """Dispatches a call to a worker that is `free`."""
+        self._dispatch(call, link.slot, self._clock.now())
 
     # -- what links tell
 
@@ -190,6 +193,7 @@ class Lane:
         """See `LinkOwner`."""
         if link.slot >= 0 and link.ready:
             self._permits[link.slot] = link.permits
+            kept.serve(self, link)
             self._drain()
         else:
             self._reconsider()
@@ -199,6 +203,8 @@ class Lane:
         self.answered += 1
         if link.slot >= 0:
             self._outstanding[link.slot] -= 1
+            if link.kept:
+                kept.serve(self, link)
             if self.room:
                 self._drain()
             else:
@@ -218,12 +224,7 @@ class Lane:
         self._reconsider()
         for call in calls:
             call.losses += call.started
-            if not call.streaming and may_retry(
-                method=call.method,
-                idempotency_key=call.idempotent,
-                started=call.started,
-                attempts=call.losses,
-            ):
+            if call.may_run_again:
                 self._again(call)
             else:
                 self._fail(call, refusals.lost(self.name))
@@ -241,7 +242,7 @@ class Lane:
         shut = self._shut()
         if shut is not None:
             return self._fail(call, shut)
-        verdict = self._verdict()
+        verdict = self._verdict(len(self.room), self.limits.queue_limit)
         if verdict is Verdict.FULL:
             return self._fail(call, refusals.queue_full(self))
         if verdict is Verdict.UNHEALTHY:
@@ -261,6 +262,8 @@ class Lane:
         shut = self._shut()
         if shut is not None:
             return self._fail(call, shut)
+        if call.pin is not None and call.pin.slot >= 0:
+            return kept.wait(self, call, call.pin, first=True)
         self.room.restore(call)
         return self._reconsider()
 
@@ -270,11 +273,11 @@ class Lane:
             return self._closed
         return refusals.disabled(self.record) if self.limits.disabled else None
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self, waiting: int, queue_limit: int) -> Verdict:
         return admit(
             free_permits=0,
-            waiting=len(self.room),
-            queue_limit=self.limits.queue_limit,
+            waiting=waiting,
+            queue_limit=queue_limit,
             warm=len(self.active),
             starting=self._starting,
             state=self._state,
@@ -309,6 +312,8 @@ class Lane:
         self.active = [link for link in ready if link.revision == revision]
         for slot, link in enumerate(self.active):
             link.slot = slot
+        for call in kept.stranded(self.links.values()):
+            self.room.restore(call)
         self._outstanding = [len(link.streams) for link in self.active]
         self._permits = [link.permits for link in self.active]
         self._starting = sum(
@@ -330,14 +335,7 @@ class Lane:
         shut = self._shut()
         if shut is not None:
             return self._fail_all(shut)
-        verdict = admit(
-            free_permits=0,
-            waiting=0,
-            queue_limit=1,
-            warm=len(self.active),
-            starting=self._starting,
-            state=self._state,
-        )
+        verdict = self._verdict(0, 1)
         if verdict is Verdict.UNHEALTHY:
             self._fail_all(refusals.unhealthy(self.record))
         elif verdict is Verdict.WAKE:
@@ -388,8 +386,7 @@ class Lane:
         self._sweep = None
         now = self._clock.now()
         while self.room and self._expiry(self.room[0]) <= now:
-            # The next request asks for a wake again: a failed wake says nothing about the next one.
-            self._asked = False
+            self._asked = False  # a failed wake says nothing about the next one
             self._fail(self.room.popleft(), refusals.no_capacity(self))
         if self.room:
             self._arm()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -13,6 +14,7 @@ import orjson
 from stoker.nouns.errors import DeadlineExceeded, HandlerFailed
 from stoker.nouns.record import Phase
 from stoker.nouns.wire import (
+    Ack,
     FrameReader,
     Hello,
     Kind,
@@ -21,7 +23,7 @@ from stoker.nouns.wire import (
     frame_with_meta,
     split_meta,
 )
-from stoker.sdk.routing.call import Call
+from stoker.sdk.routing.call import Call, Debtor
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,9 @@ class Link(asyncio.Protocol):
         expected: a worker is, or may be, at the other end. False from a lost connection or a dial
             that found nobody, until the next connection.
         on_lost: called after every loss, when all calls have been dealt with.
+        debtors: by trigger and shard, who waits for acknowledgements from here; while there is any
+            the connection stays. Written here, and by `settle`.
+        kept: calls that wait for this worker and no other. Written by the lane.
     """
 
     def __init__(
@@ -89,6 +94,8 @@ class Link(asyncio.Protocol):
         self.retired = False
         self.expected = True
         self.on_lost: Callable[[], None] | None = None
+        self.debtors: dict[tuple[str, int], Debtor] = {}
+        self.kept: deque[Call] = deque()
         self._hello = frame(Kind.HELLO, 0, orjson.dumps(hello))
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
@@ -105,6 +112,12 @@ class Link(asyncio.Protocol):
     def connected(self) -> bool:
         """There is a connection now."""
         return self._transport is not None
+
+    @property
+    def descriptor(self) -> int | None:
+        """The connection's file descriptor, while there is one."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return None if sock is None else sock.fileno()
 
     @property
     def ready(self) -> bool:
@@ -130,6 +143,10 @@ class Link(asyncio.Protocol):
         }
         if call.trigger:
             meta["trigger"] = call.trigger
+        if call.record is not None:
+            meta["record"] = call.record
+            if call.debtor is not None:
+                self.debtors[call.trigger, call.record["shard"]] = call.debtor
         self.streams[stream] = call
         call.link = self
         call.stream = stream
@@ -149,6 +166,12 @@ class Link(asyncio.Protocol):
     def resume(self, stream: int) -> None:
         """The client has caught up."""
         self._write(frame(Kind.RESUME, stream))
+
+    def settle(self, trigger: str, shard: int) -> None:
+        """Nobody waits any more for acknowledgements of that shard from here."""
+        self.debtors.pop((trigger, shard), None)
+        if self.retired or self.phase is _DRAINING:
+            self._close_if_done()
 
     def ping(self, answered: Callable[[], None]) -> None:
         """Calls ``answered`` once the worker's event loop has turned; never, if it ends first."""
@@ -194,7 +217,7 @@ class Link(asyncio.Protocol):
             self._out.clear()
 
     def _close_if_done(self) -> None:
-        if self._transport is not None and not self.streams:
+        if self._transport is not None and not self.streams and not self.debtors:
             self._transport.close()
 
     # -- from the worker
@@ -256,6 +279,8 @@ class Link(asyncio.Protocol):
                 self.owner.link_changed(self)
             case Kind.END:
                 self._on_end(stream, orjson.loads(payload))
+            case Kind.ACK:
+                self._on_ack(orjson.loads(payload))
             case Kind.PONG:
                 if self._pongs:
                     self._pongs.pop(0)()
@@ -265,6 +290,11 @@ class Link(asyncio.Protocol):
                     self._on_progress(kind, call, payload)
             case _:
                 raise ProtocolError(f"a frame of kind {kind:#x}")
+
+    def _on_ack(self, ack: Ack) -> None:
+        debtor = self.debtors.get((ack["trigger"], ack["shard"]))
+        if debtor is not None:
+            debtor.on_ack(self, ack["offset"])
 
     def _on_progress(self, kind: int, call: Call, payload: bytes) -> None:
         if kind == Kind.HEAD:
@@ -304,6 +334,8 @@ class Link(asyncio.Protocol):
         if call is not None:
             call.started = False
             call.link = None
+            if call.debtor is not None:
+                call.debtor.on_refused(self)
             self.owner.link_refused(self, call)
         if self.phase is Phase.DRAINING:
             self._close_if_done()
@@ -336,7 +368,11 @@ class Link(asyncio.Protocol):
                 lost.append(call)
         self.streams.clear()
         self._pongs.clear()
+        debtors = list(self.debtors.values())
+        self.debtors.clear()
         self.owner.link_lost(self, lost)
+        for debtor in debtors:
+            debtor.on_link_lost(self)
         if self.on_lost is not None:
             self.on_lost()
 

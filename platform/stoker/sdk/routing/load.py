@@ -19,20 +19,23 @@ def demand_of(lane: Lane, now: float, epoch_offset: float) -> Demand:
         epoch_offset: turns that clock into epoch seconds when it is added.
     """
     oldest = now - lane.room[0].arrived if lane.room else 0.0
+    held = _by_replica(lane)
     return Demand(
-        in_flight=lane.in_flight,
+        in_flight=sum(held.values()),
         waiting=len(lane.room),
         oldest_wait_s=max(0.0, oldest),
         arrivals=lane.arrivals,
         last_active=lane.last_active + epoch_offset if lane.last_active else 0.0,
         answered=lane.answered,
-        by_replica=_by_replica(lane),
+        by_replica=held,
     )
 
 
 def _by_replica(lane: Lane) -> dict[str, int]:
     held: dict[str, int] = {}
     for link in lane.links.values():
-        if link.streams:
-            held[link.replica] = held.get(link.replica, 0) + len(link.streams)
+        # A worker that owes acknowledgements is at work, if only as one request would be.
+        busy = len(link.streams) or (1 if link.debtors else 0)
+        if busy:
+            held[link.replica] = held.get(link.replica, 0) + busy
     return held
