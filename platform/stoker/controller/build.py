@@ -16,8 +16,10 @@ from weakref import WeakValueDictionary
 
 from stoker.controller.effects import Change
 from stoker.controller.environment import environment
+from stoker.controller.fetched import fetched
 from stoker.controller.happenings import BuildFailed, Built, Happening
-from stoker.controller.pip_plan import read_plan
+from stoker.controller.installed import without_satisfied
+from stoker.controller.pip_plan import PipPlan, read_plan
 from stoker.controller.source import check_handler, unpack
 from stoker.controller.subprocesses import run_streaming
 from stoker.controller.threads import to_its_end
@@ -128,8 +130,11 @@ class Builds:
         if version and version != ours:
             tell(f"runtime {wanted}:{version} asked for: this home runs Python {ours}")
         stopped = threading.Event()
-        await to_its_end(partial(unpack, config, code, stopped), stopped.set)
-        plan = await asyncio.to_thread(read_plan, config.spec.build, code)
+        async with fetched(config.spec.build, code.parent, tell, stopped) as folder:
+            await to_its_end(partial(unpack, config, code, stopped, folder), stopped.set)
+        plan, satisfied = await asyncio.to_thread(_plan, config, code)
+        if satisfied:
+            tell(f"installed already: {', '.join(satisfied)}")
         site: Path | None = None
         if not plan.is_empty:
             site = await environment(self._home.environments, plan, code, tell)
@@ -165,6 +170,10 @@ class Builds:
         status = await run_streaming(command, env=env, cwd=code, tell=keep)
         if status:
             raise BadRequest(f"the model cannot be prepared (exit code {status}): {last}")
+
+
+def _plan(config: FunctionConfig, code: Path) -> tuple[PipPlan, list[str]]:
+    return without_satisfied(read_plan(config.spec.build, code))
 
 
 class _BuildLog:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
+from stoker.decide.fit import bytes_per_gpu
 from stoker.decide.place import place
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.quantity import parse_bytes
@@ -81,14 +81,3 @@ class Ledger:
             for device, count in self._held.get(replica, {}).items():
                 free[device] += count
         return free
-
-
-def bytes_per_gpu(per_worker: int, workers: int, gpus: int) -> int:
-    """Bytes that a replica needs on each of its GPUs.
-
-    >>> bytes_per_gpu(100, workers=4, gpus=2), bytes_per_gpu(100, workers=1, gpus=2)
-    (200, 50)
-    """
-    if workers >= gpus:
-        return per_worker * math.ceil(workers / gpus)
-    return math.ceil(per_worker / (gpus // workers))

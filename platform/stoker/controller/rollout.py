@@ -11,9 +11,8 @@ from stoker.controller.replicas import Replicas
 from stoker.controller.view import Live, Replica, Rollout, Stage
 from stoker.controller.world import World, if_candidate
 from stoker.nouns.function import FunctionConfig
+from stoker.nouns.parts import ACTING_TRIGGERS
 from stoker.nouns.record import FunctionRecord, FunctionState, Revision
-
-_ACTING_TRIGGERS = frozenset({"http", "cron"})
 
 
 class Rollouts:
@@ -187,9 +186,9 @@ def advice(config: FunctionConfig, has_devices: bool) -> list[str]:
     """What the function declares and this home will not act on."""
     lines = [
         f"trigger {name!r} of kind {trigger.kind!r} is kept but does nothing here: "
-        "only http and cron act"
+        "only http, cron and v3ioStream act"
         for name, trigger in config.spec.triggers.items()
-        if trigger.kind not in _ACTING_TRIGGERS
+        if trigger.kind not in ACTING_TRIGGERS
     ]
     lines += unusable(config)
     if config.gpus and not has_devices:

@@ -17,16 +17,22 @@ from stoker.nouns.errors import BadRequest, InsufficientStorage
 from stoker.nouns.function import FunctionConfig
 
 _IGNORED = shutil.ignore_patterns(".git", ".venv", "__pycache__", "*.pyc")
-_FETCHED = frozenset({"archive", "git", "github", "s3", "image"})
+_NOT_FETCHED = frozenset({"s3", "image"})
 
 
-def unpack(config: FunctionConfig, target: Path, stopped: threading.Event | None = None) -> None:
+def unpack(
+    config: FunctionConfig,
+    target: Path,
+    stopped: threading.Event | None = None,
+    fetched: Path | None = None,
+) -> None:
     """Puts the function's source into ``target``, replacing what is there.
 
     Args:
         config: the function.
         target: the revision's folder.
         stopped: once set, nothing is put in place any more.
+        fetched: the folder with the code of an archive or a repository, if it is one.
 
     Raises:
         BadRequest: the source is missing, cannot be decoded, or is of a kind that is not fetched;
@@ -39,7 +45,7 @@ def unpack(config: FunctionConfig, target: Path, stopped: threading.Event | None
         staging = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
         staging.mkdir()
         try:
-            _fill(config, staging, stopped)
+            _fill(config, staging, stopped, fetched)
             _go_on(stopped)
             shutil.rmtree(target, ignore_errors=True)
             staging.rename(target)
@@ -52,14 +58,18 @@ def _go_on(stopped: threading.Event) -> None:
         raise BadRequest("the build was stopped")
 
 
-def _fill(config: FunctionConfig, staging: Path, stopped: threading.Event) -> None:
+def _fill(
+    config: FunctionConfig, staging: Path, stopped: threading.Event, fetched: Path | None
+) -> None:
     build = config.spec.build
-    if build.code_entry_type in _FETCHED:
+    if build.code_entry_type in _NOT_FETCHED:
         raise BadRequest(
-            f"build.codeEntryType {build.code_entry_type!r} is not supported: "
-            "give functionSourceCode, or a path on this machine"
+            f"build.codeEntryType {build.code_entry_type!r} is not supported: give "
+            "functionSourceCode, a path on this machine, an archive or a git repository"
         )
-    if build.path:
+    if fetched is not None:
+        _copy(fetched, staging, config, stopped)
+    elif build.path:
         _copy(Path(build.path).expanduser(), staging, config, stopped)
     if build.function_source_code:
         module = staging / module_file(config.spec.handler)

@@ -6,6 +6,7 @@ step, and exits with 0 when the checkpoint lies ready in the home, else with 1 a
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -193,6 +194,9 @@ def _weight_bytes(folder: Path) -> int:
 
 def main() -> int:
     """The build step. Returns the exit code."""
+    for library in ("torchao", "torch.utils._pytree"):
+        # What they warn themselves of, once imported, would stand in the log of every deploy.
+        logging.getLogger(library).setLevel(logging.ERROR)
     try:
         settings, home = ModelSettings.read(os.environ), Home.at()
         if not settings.model:

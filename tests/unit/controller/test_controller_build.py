@@ -67,7 +67,7 @@ def test_a_rebuild_replaces_the_code_and_leaves_no_other_files(tmp_path: Path) -
         ({"path": "/nowhere"}, "must be a file or a folder that exists, was '/nowhere'"),
         ({"path": "relative"}, "must be absolute, was 'relative'"),
         ({"functionSourceCode": "%%%"}, "must be base64"),
-        ({"codeEntryType": "git", "path": "x"}, "'git' is not supported"),
+        ({"codeEntryType": "s3", "path": "x"}, "'s3' is not supported"),
     ],
 )
 def test_source_that_cannot_be_had_is_named(

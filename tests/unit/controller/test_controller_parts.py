@@ -12,10 +12,11 @@ from stoker.controller.cron import Crontab, next_time, unusable
 from stoker.controller.devices import find_devices, parse_nvidia
 from stoker.controller.happenings import FunctionSeen, Happening
 from stoker.controller.headline import headline
-from stoker.controller.ledger import Ledger, bytes_per_gpu
+from stoker.controller.ledger import Ledger
 from stoker.controller.log_files import KEPT_BYTES, KEPT_FILES, prune_logs
 from stoker.controller.memory import over_limit
 from stoker.controller.outbox import Outbox
+from stoker.decide.fit import bytes_per_gpu
 from stoker.nouns.errors import (
     BadRequest,
     Conflict,

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,7 +45,6 @@ def load(monkeypatch):
     def load_handler(function, module):
         folder = ROOT / function
         monkeypatch.syspath_prepend(folder)
-        monkeypatch.delitem(sys.modules, "example_index", raising=False)
         spec = importlib.util.spec_from_file_location(module, folder / f"{module}.py")
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)

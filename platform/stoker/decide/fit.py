@@ -1,0 +1,59 @@
+"""Whether a replica could ever be placed here, with nothing else running, and how much it needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+def bytes_per_gpu(per_worker: int, workers: int, gpus: int) -> int:
+    """Bytes that a replica needs on each of its GPUs.
+
+    >>> bytes_per_gpu(100, workers=4, gpus=2), bytes_per_gpu(100, workers=1, gpus=2)
+    (200, 50)
+    """
+    if workers >= gpus:
+        return per_worker * math.ceil(workers / gpus)
+    return math.ceil(per_worker / (gpus // workers))
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Why a replica can never be placed.
+
+    Attributes:
+        needed: bytes that it needs on each of its GPUs.
+        largest: bytes of the smallest of the GPUs that it would get: the largest that there are.
+        workers: how many of its workers would fit; 0 when not even one does, or when there are too
+            few GPUs.
+    """
+
+    needed: int
+    largest: int
+    workers: int
+
+
+def shortfall(
+    per_worker: int, workers: int, gpus: int, capacity: Mapping[str, int]
+) -> Shortfall | None:
+    """What is missing for one replica on empty devices; None when it fits.
+
+    Args:
+        per_worker: bytes that one worker needs; 0 asks only whether there are enough GPUs.
+        workers: worker processes of the replica.
+        gpus: GPUs of the replica.
+        capacity: bytes of each device. Without any, what asks for a GPU runs on the CPU.
+
+    >>> shortfall(4, workers=8, gpus=1, capacity={"a": 16})
+    Shortfall(needed=32, largest=16, workers=4)
+    """
+    if not gpus or not capacity:
+        return None
+    largest = sorted(capacity.values(), reverse=True)[:gpus]
+    room = largest[-1] if len(largest) == gpus else 0
+    needed = bytes_per_gpu(per_worker, workers, gpus)
+    if room and needed <= room:
+        return None
+    fitting = (n for n in range(workers, 0, -1) if bytes_per_gpu(per_worker, n, gpus) <= room)
+    return Shortfall(needed, largest[-1], next(fitting, 0) if room else 0)
