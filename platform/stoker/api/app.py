@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from typing import cast
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from stoker.api.dashboard import Dashboard
@@ -26,6 +27,8 @@ from stoker.api.page import Page
 from stoker.api.projects import Projects
 from stoker.api.reply import error_reply
 from stoker.api.settings import ApiSettings
+from stoker.api.streams import StreamViews
+from stoker.api.v3io import V3io, V3ioObjects
 from stoker.nouns.errors import BadRequest, MethodNotAllowed, NotFound, StokerError
 from stoker.nouns.home import Home
 from stoker.store import Store
@@ -58,16 +61,19 @@ def build_app(
         yield
         await invocations.close()
 
-    resources = (
-        *mlrun_resources(store, catalog, home, settings),
+    resources: tuple[Resource, ...] = (
+        V3io(store),
+        *mlrun_resources(store, catalog, home, settings, snapshot),
         Functions(store, home, settings),
         Projects(store),
         invocations,
         Dashboard(settings),
         Overview(store, home, settings, snapshot),
+        StreamViews(store),
         Health(store, snapshot),
         Metrics(store, snapshot),
         Page(),
+        V3ioObjects(store),
     )
     return Starlette(
         routes=[route for resource in resources for route in resource.routes()],
@@ -75,10 +81,18 @@ def build_app(
         exception_handlers={
             StokerError: cast("ExceptionHandler", _refused),
             HTTPException: cast("ExceptionHandler", _no_route),
+            ClientDisconnect: _cut_off,
             Exception: _broken,
         },
         lifespan=lifespan,
     )
+
+
+class Resource(Protocol):
+    """A group of routes."""
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Its routes; those of the first resources are asked first."""
 
 
 class PlainPath:
@@ -107,6 +121,12 @@ def _no_route(request: Request, error: HTTPException) -> Response:
         reply.headers.update(error.headers or {})
         return reply
     return error_reply(BadRequest(str(error.detail)), path)
+
+
+def _cut_off(request: Request, _error: Exception) -> Response:
+    # Nobody is left to read this. Left unhandled, each client that goes away mid-body would put
+    # two tracebacks into the log.
+    return error_reply(BadRequest("the body was cut off"), request.url.path)
 
 
 def _broken(request: Request, error: Exception) -> Response:

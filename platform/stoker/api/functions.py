@@ -122,7 +122,7 @@ class Functions:
         known = set(await self._replica_names(name)) | set(replica_files(self.home, name))
         if replica not in known:
             raise BadRequest(f"replica {replica!r} does not belong to function {name!r}")
-        secrets = KnownSecrets(self.store, record)
+        secrets = KnownSecrets(self.store, record, self.settings)
         lines = stream(self.home, name, query, secrets, replica=replica)
         return StreamingResponse(
             lines, media_type="text/plain", headers={"Cache-Control": "no-cache, private"}

@@ -14,9 +14,10 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import json
 import socket
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -114,9 +115,15 @@ def host_name(host: str) -> str:
 
 
 def presented_key(headers: Mapping[str, str]) -> str:
-    """The key that a request carries: ``X-API-Key``, a bearer token, or a basic password."""
-    if key := headers.get("x-api-key"):
+    """The key that a request carries.
+
+    ``X-API-Key``, a bearer token (MLRun's client), a basic password, or what the clients of v3io
+    and Nuclio send as their access key: a header and a cookie of their own.
+    """
+    if key := headers.get("x-api-key") or headers.get("x-v3io-session-key"):
         return key
+    if "authorization" not in headers:
+        return _session_key(headers.get("cookie", ""))
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -126,6 +133,19 @@ def presented_key(headers: Mapping[str, str]) -> str:
         except (binascii.Error, UnicodeDecodeError):
             return ""
         return decoded.partition(":")[2]
+    return ""
+
+
+def _session_key(cookies: str) -> str:
+    """The access key in Nuclio's session cookie, ``session=j:{"sid": "<key>"}``."""
+    for cookie in cookies.split("; "):
+        name, _, value = cookie.partition("=")
+        if name == "session" and (document := unquote(value)).startswith("j:"):
+            try:
+                session = json.loads(document.removeprefix("j:"))
+            except ValueError:
+                return ""
+            return str(session.get("sid") or "") if isinstance(session, dict) else ""
     return ""
 
 

@@ -100,7 +100,8 @@ class Overview:
         name = request.path_params["name"]
         record = await submit.find(self.store, name)
         query = LogQuery.of(request.query_params, follow=False)
-        lines = stream(self.home, name, query, KnownSecrets(self.store, record))
+        secrets = KnownSecrets(self.store, record, self.settings)
+        lines = stream(self.home, name, query, secrets)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     async def _changes(self, name: str, revision: int) -> Any:

@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from stoker.nouns.errors import BadRequest, Forbidden, StokerError, Unauthorized
 
-_OWN = ("/api/stoker", "/api/v1", "/api/v2")
+_MLRUN = ("/api/v1", "/api/v2")
+_OWN = ("/api/stoker", "/api/streams", *_MLRUN)
 
 
 class Json(Response):
@@ -28,16 +29,24 @@ def speaks_nuclio(path: str) -> bool:
     return path.startswith("/api/") and not path.startswith(_OWN)
 
 
+def speaks_mlrun(path: str) -> bool:
+    """Whether the path belongs to MLRun's API."""
+    return path.startswith(_MLRUN)
+
+
 def error_reply(error: StokerError, path: str) -> Response:
     """The error as Nuclio's clients read it on Nuclio's routes, in our envelope elsewhere.
 
-    The guard's refusals wear our envelope everywhere: those who meet them are not Nuclio's clients.
+    On MLRun's routes the envelope has MLRun's ``detail`` beside it, which its client shows. The
+    guard's refusals wear our envelope everywhere: those who meet them are not Nuclio's clients.
     """
     headers = error.headers() | {"X-Stoker-Error": error.code}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="stoker"'
     if speaks_nuclio(path) and not isinstance(error, (Unauthorized, Forbidden)):
         body: Any = {"error": error.message, "errorStackTrace": stack(error)}
+    elif speaks_mlrun(path):
+        body = {"detail": error.message, **error.envelope()}
     else:
         body = error.envelope()
     return Json(body, status_code=error.status, headers=headers)

@@ -35,6 +35,11 @@ class ApiSettings(BaseModel):
     version: str = ""
 
     @property
+    def secrets(self) -> frozenset[str]:
+        """The platform's own keys, which functions are given too: no log shows them."""
+        return frozenset(self.api_keys) | ({self.gateway_key} if self.gateway_key else set())
+
+    @property
     def gateway_address(self) -> str:
         """``host:port`` of the data port, without a scheme, as Nuclio's clients want it."""
         return urlsplit(self.gateway_url).netloc

@@ -11,22 +11,26 @@ import binascii
 import difflib
 import hashlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
+from stoker.api.stream_notes import stream_notes
 from stoker.nouns.errors import FunctionNotFound, InvalidFunction, PreconditionFailed
 from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, FunctionSpec, near_names
+from stoker.nouns.parts import ACTING_TRIGGERS
 from stoker.nouns.record import FunctionRecord, FunctionState, LogEntry, Revision
 from stoker.nouns.secrecy import restored
 from stoker.store import Store
 
-_ACTING_TRIGGERS = ("http", "cron")
 _ACTING = [field.alias or name for name, field in FunctionSpec.model_fields.items()]
 _NOT_ACTING = (
     "volumes",
     "sidecars",
     "initContainers",
+    "envFrom",
+    "nodeName",
     "nodeSelector",
     "affinity",
     "tolerations",
@@ -34,6 +38,9 @@ _NOT_ACTING = (
     "priorityClassName",
     "imagePullSecrets",
 )
+
+Note = tuple[str, str]
+"""A line of a deploy log: its level and its text."""
 
 
 def prepared(body: dict[str, Any], *, name: str = "", project: str = "") -> dict[str, Any]:
@@ -64,7 +71,9 @@ def prepared(body: dict[str, Any], *, name: str = "", project: str = "") -> dict
     return document
 
 
-async def create(store: Store, document: dict[str, Any]) -> FunctionRecord:
+async def create(
+    store: Store, document: dict[str, Any], notes: Sequence[Note] = ()
+) -> FunctionRecord:
     """Writes a new function's first revision.
 
     Raises:
@@ -84,14 +93,22 @@ async def create(store: Store, document: dict[str, Any]) -> FunctionRecord:
         name=config.name,
         project=config.project,
         created_at=now,
-        **_candidate(document, config, number, now),
+        **_candidate(document, config, number, now, notes),
     )
     await store.create_function(record)
     return record
 
 
-async def update(store: Store, name: str, document: dict[str, Any]) -> FunctionRecord:
+async def update(
+    store: Store, name: str, document: dict[str, Any], notes: Sequence[Note] = ()
+) -> FunctionRecord:
     """Writes the next revision of a function, or the first when there is none: as Nuclio does.
+
+    Args:
+        store: where.
+        name: the function's.
+        document: its config.
+        notes: further lines for the deploy log.
 
     Raises:
         InvalidFunction: naming every field that is wrong.
@@ -103,13 +120,13 @@ async def update(store: Store, name: str, document: dict[str, Any]) -> FunctionR
         earlier = [r.document for r in (record.candidate, record.serving) if r is not None]
         whole = restored(document, *earlier)
         config = _checked(whole)
-        change = _candidate(whole, config, record.last_revision + 1, time.time())
+        change = _candidate(whole, config, record.last_revision + 1, time.time(), notes)
         return record.model_copy(update=change | {"project": config.project})
 
     try:
         return await store.update_function(name, next_revision)
     except FunctionNotFound:
-        return await create(store, document)
+        return await create(store, document, notes)
 
 
 async def desire(store: Store, name: str, state: str) -> FunctionRecord:
@@ -164,8 +181,9 @@ def warnings(config: FunctionConfig) -> list[str]:
     found = [
         f"trigger {name!r} of kind {trigger.kind!r} is kept but does not act here"
         for name, trigger in config.spec.triggers.items()
-        if trigger.kind not in _ACTING_TRIGGERS
+        if trigger.kind not in ACTING_TRIGGERS
     ]
+    found += stream_notes(config)
     extra = config.spec.model_extra or {}
     found += [f"spec.{key} is kept but has no effect here" for key in _NOT_ACTING if extra.get(key)]
     found += [
@@ -187,7 +205,11 @@ def warnings(config: FunctionConfig) -> list[str]:
 
 
 def _candidate(
-    document: dict[str, Any], config: FunctionConfig, number: int, now: float
+    document: dict[str, Any],
+    config: FunctionConfig,
+    number: int,
+    now: float,
+    notes: Sequence[Note],
 ) -> dict[str, Any]:
     digest = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
     return {
@@ -198,7 +220,8 @@ def _candidate(
         "desired_zero": False,
         "updated_at": now,
         "logs": tuple(
-            LogEntry(time=now * 1000, level="warn", message=text) for text in warnings(config)
+            LogEntry(time=now * 1000, level=level, message=text)
+            for level, text in (*notes, *(("warn", text) for text in warnings(config)))
         ),
     }
 

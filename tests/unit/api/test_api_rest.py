@@ -264,7 +264,7 @@ async def test_a_followed_log_goes_on_with_new_lines_and_new_workers(home: Home)
 
 
 async def test_a_followed_log_masks_the_secret_of_a_revision_that_came_meanwhile(
-    store: Store, home: Home
+    store: Store, home: Home, settings: ApiSettings
 ) -> None:
     from stoker.api.function_logs import LogQuery, stream
     from stoker.api.view import KnownSecrets
@@ -279,7 +279,7 @@ async def test_a_followed_log_masks_the_secret_of_a_revision_that_came_meanwhile
     log = home.function_logs("hello") / "hello-a.0.log"
     log.parent.mkdir(parents=True)
     log.write_text(line(1, "with earliest"))
-    lines = stream(home, "hello", LogQuery(follow=True), KnownSecrets(store, first))
+    lines = stream(home, "hello", LogQuery(follow=True), KnownSecrets(store, first, settings))
     async with asyncio.timeout(10):
         assert words((await anext(lines)).decode()) == ["with ********"]
         await store.put_function(with_key(2, "newest"))

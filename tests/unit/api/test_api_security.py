@@ -117,6 +117,11 @@ async def test_without_the_right_key_nothing_is_told(make_client: MakeClient) ->
         {"Authorization": "Bearer "},
         {"Authorization": "Bearer wrong"},
         {"Authorization": "Basic !!!"},
+        {"X-v3io-session-key": "none"},
+        {"Cookie": "session=right-key"},
+        {"Cookie": "session=j:right-key"},
+        {"Cookie": 'session=j:["right-key"]'},
+        {"Cookie": 'session=j:{"sid": "wrong"}'},
         {"Authorization": "right-key"},
     ]
     for headers in attempts:
@@ -134,6 +139,9 @@ async def test_without_the_right_key_nothing_is_told(make_client: MakeClient) ->
         {"Authorization": "Bearer right-key"},
         {"Authorization": "bearer second-key"},
         {"Authorization": "Basic dXNlcjpyaWdodC1rZXk="},  # user:right-key
+        {"X-v3io-session-key": "right-key"},
+        {"Cookie": 'a=b; session=j:{"sid": "right-key"}'},  # Nuclio's client
+        {"Cookie": "session=j%3A%7B%22sid%22%3A%22right-key%22%7D"},
     ],
 )
 async def test_the_right_key_opens(make_client: MakeClient, headers: dict[str, str]) -> None:

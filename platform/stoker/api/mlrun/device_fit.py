@@ -1,0 +1,89 @@
+"""Refuses workers that the devices of this home could never hold all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from stoker.api.submit import Note
+from stoker.decide.fit import Shortfall, shortfall
+from stoker.models.source import PACKAGE_SCHEME, find
+from stoker.nouns.errors import InvalidFunction, UnusableModel
+from stoker.nouns.function import FunctionConfig
+from stoker.nouns.quantity import format_bytes, parse_bytes
+from stoker.nouns.settings import ModelSettings, Quantization
+
+_LEAST_SHARE = {Quantization.INT8: 4, Quantization.BF16: 2}
+"""By how much a quantization can shrink a checkpoint at most: of fp32, all of it."""
+
+
+def least_bytes(config: FunctionConfig) -> tuple[int, str]:
+    """Bytes that one worker needs at least, and how that is known; 0 when it is not.
+
+    Reads the sizes of a local model's files, nothing from a network.
+    """
+    declared = config.env.get("STOKER_GPU_MEMORY")
+    if declared:
+        return parse_bytes(declared), f"STOKER_GPU_MEMORY is {declared}"
+    name = config.env.get("STOKER_MODEL", "")
+    if not name.startswith(PACKAGE_SCHEME) and not Path(name or "-").expanduser().is_dir():
+        return 0, ""
+    with suppress(UnusableModel, InvalidFunction, OSError):
+        settings = ModelSettings.read(config.env)
+        least = find(name, local=True).weight_bytes // _LEAST_SHARE.get(settings.quantization, 1)
+        return least, f"the weights of {name} in {settings.quantization}"
+    return 0, ""
+
+
+def check_devices(config: FunctionConfig, capacity: Mapping[str, int]) -> None:
+    """Refuses a function whose replica needs more than the devices have when they are empty.
+
+    Args:
+        config: the function.
+        capacity: bytes of each device; empty on a home without any.
+
+    Raises:
+        InvalidFunction: with the bytes, and how many workers would fit.
+    """
+    if not config.gpus or not capacity:
+        return
+    per_worker, source = least_bytes(config)
+    short = shortfall(per_worker, config.workers, config.gpus, capacity)
+    if short is None:
+        return
+    if config.gpus > len(capacity):
+        field = 'spec.resources.limits["nvidia.com/gpu"]'
+        message = f"asks for {config.gpus} GPUs; this home has {len(capacity)}"
+    else:
+        field = f"spec.triggers.{config.http_trigger_name}.numWorkers"
+        message = _too_many(config, per_worker, source, short)
+    raise InvalidFunction(
+        f"invalid function: {field}: {message}", fields=[{"field": field, "message": message}]
+    )
+
+
+def _too_many(config: FunctionConfig, per_worker: int, source: str, short: Shortfall) -> str:
+    share = "each of its GPUs" if config.gpus > 1 else "its GPU"
+    advice = "no worker of it fits: give it more GPUs, or a smaller model"
+    if short.workers:
+        advice = f"with_http(workers={short.workers}) would fit (with_http() alone means 8)"
+    return (
+        f"{config.workers} workers of {format_bytes(per_worker)} ({source}) need "
+        f"{format_bytes(short.needed)} on {share}, which has {format_bytes(short.largest)}; "
+        f"{advice}"
+    )
+
+
+def sharing_note(config: FunctionConfig, capacity: Mapping[str, int]) -> list[Note]:
+    """What becomes of several workers on one GPU of which nobody knows how much they need."""
+    if config.workers <= config.gpus or not config.gpus or not capacity:
+        return []
+    if config.env.get("STOKER_GPU_MEMORY"):
+        return []
+    each = max(capacity.values()) * config.gpus / config.workers
+    text = (
+        f"{config.workers} workers share {config.gpus} GPU(s), {format_bytes(each)} each: "
+        "declare what one needs with STOKER_GPU_MEMORY, and other functions may use the rest"
+    )
+    return [("info", text)]
