@@ -148,8 +148,10 @@ def _controller_settings(settings: ProcessSettings) -> ControllerSettings:
     return ControllerSettings(
         devices=settings.devices,
         control_url=settings.control_url,
+        control_key=next(iter(settings.control_keys), None),
         gateway_url=settings.gateway_url,
         gateway_key=next(iter(settings.data_keys), None),
+        redis_url=settings.redis_url,
         zygotes=frozenset(settings.zygotes),
     )
 

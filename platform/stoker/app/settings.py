@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from stoker.app.processes import ProcessRecord
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.home import Home
 from stoker.nouns.launch import ZygoteKind
@@ -30,6 +31,7 @@ class UpSettings(BaseModel):
         zygotes: kinds to keep; None is every kind whose packages can be imported here. A kind that
             is missing costs its functions a slower start, and spares its memory.
         drain_s: seconds that accepted work may take to finish when the platform stops.
+        owner: the process, a notebook's kernel, with whose end the platform stops; None is nobody.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +48,7 @@ class UpSettings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     zygotes: tuple[ZygoteKind, ...] | None = None
     drain_s: float = Field(default=10.0, ge=0)
+    owner: ProcessRecord | None = None
 
     @model_validator(mode="after")
     def _strangers_need_a_key(self) -> Self:
@@ -130,7 +133,12 @@ class ProcessSettings(BaseModel):
 
 
 class Endpoints(BaseModel):
-    """Where the running platform answers (``home.endpoints``)."""
+    """Where the running platform answers (``home.endpoints``).
+
+    Attributes:
+        pid: of the supervisor.
+        owner: the process with whose end the platform stops, if there is one.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -140,3 +148,4 @@ class Endpoints(BaseModel):
     redis_url: str
     devices: str
     pid: int
+    owner: ProcessRecord | None = None

@@ -24,7 +24,7 @@ from stoker.app.plan import (
     zygote_plan,
 )
 from stoker.app.ports import free_port
-from stoker.app.processes import ProcessRecord, end
+from stoker.app.processes import ProcessRecord, end, ended
 from stoker.app.readiness import (
     PORT_S,
     REDIS_S,
@@ -77,6 +77,7 @@ class Supervisor:
         """
         starting = asyncio.create_task(self._start())
         asked = asyncio.create_task(self._asked.wait())
+        following = asyncio.create_task(self._follow_owner())
         try:
             await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
@@ -84,8 +85,15 @@ class Supervisor:
                 await asked
             on_stop()
         finally:
-            await _cancel(starting, asked, *self._keepers)
+            await _cancel(starting, asked, following, *self._keepers)
             await self._stop()
+
+    async def _follow_owner(self) -> None:
+        if (owner := self._settings.owner) is not None:
+            await ended(owner)
+            log.info("%s (pid %d), which this platform is for, has ended", owner.name, owner.pid)
+            # Not by `ask_to_stop`: after a SIGTERM that would be the second call, which hurries.
+            self._asked.set()
 
     async def _start(self) -> Endpoints:
         """Starts everything in order.
@@ -124,6 +132,7 @@ class Supervisor:
             redis_url=told.redis or redis_url(self._home),
             devices=told.devices,
             pid=os.getpid(),
+            owner=told.owner,
         )
 
     def _plans(self, endpoints: Endpoints) -> tuple[list[Plan], list[Plan]]:

@@ -97,6 +97,10 @@ def detach(settings: UpSettings) -> Endpoints:
         os.close(say)
     try:
         said = _hear(heard)
+    except BaseException:  # Ctrl-C: nobody would know of what goes on starting
+        process.terminate()
+        process.wait()
+        raise
     finally:
         os.close(heard)
     return _verdict(said, process, home)
