@@ -74,6 +74,8 @@ class Client:
         self._url = url
         self._parts = urlsplit(url)
         self._headers = {"X-API-Key": key} if key else {}
+        self.url = url
+        self.key = key
 
     @classmethod
     def control(cls, home: str | None) -> Client:

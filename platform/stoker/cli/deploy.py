@@ -12,8 +12,9 @@ from typing import Any
 
 from stoker.cli.client import Client
 from stoker.cli.failure import Failure
-from stoker.cli.pack import Package
+from stoker.cli.mlrun_function import point_mlrun
 from stoker.cli.project import find_packages, listing_project
+from stoker.cli.project_entry import AnyPackage
 from stoker.cli.text import Progress, seconds
 
 _LEVELS = {"error": "red", "warn": "yellow", "warning": "yellow"}
@@ -29,16 +30,17 @@ def deploy(
     Raises:
         Failure: nothing to deploy, the platform refuses, or a function does not become ready.
     """
+    client = Client.control(home)
+    point_mlrun(client)
     packages = find_packages(path, only)
     if not as_json and (hint := _project_hint(packages)):
         sys.stderr.write(f"{hint}\n")
-    client = Client.control(home)
     done = [_deploy_one(client, package, wait=wait, quiet=as_json) for package in packages]
     if as_json:
         sys.stdout.write(json.dumps(done, indent=2) + "\n")
 
 
-def _project_hint(packages: Sequence[Package]) -> str:
+def _project_hint(packages: Sequence[AnyPackage]) -> str:
     """For a function that a project lists and that is deployed without it; else empty."""
     package = packages[0]
     listed = listing_project(package.source)
@@ -51,11 +53,10 @@ def _project_hint(packages: Sequence[Package]) -> str:
     )
 
 
-def _deploy_one(client: Client, package: Package, *, wait: bool, quiet: bool) -> dict[str, Any]:
+def _deploy_one(client: Client, package: AnyPackage, *, wait: bool, quiet: bool) -> dict[str, Any]:
     started = time.monotonic()
     _ensure_project(client, package)
-    answer = client.send("PUT", f"/api/functions/{package.name}", package.document)
-    revision = answer.headers.get("X-Stoker-Revision", "0")
+    revision = package.send(client)
     if not wait:
         function: dict[str, Any] = client.get(f"/api/functions/{package.name}")
         return function
@@ -91,7 +92,7 @@ def _follow(client: Client, name: str, revision: str, progress: Progress) -> dic
     raise Failure(f"the platform stopped answering while {name} was being deployed")
 
 
-def _failed(package: Package, revision: str, status: dict[str, Any]) -> Failure:
+def _failed(package: AnyPackage, revision: str, status: dict[str, Any]) -> Failure:
     serving = status.get("servingRevision")
     rest = f"; revision {serving} goes on serving" if serving else ""
     reason = status["message"] or "no reason was given"
@@ -101,7 +102,7 @@ def _failed(package: Package, revision: str, status: dict[str, Any]) -> Failure:
     )
 
 
-def _ensure_project(client: Client, package: Package) -> None:
+def _ensure_project(client: Client, package: AnyPackage) -> None:
     """The project must exist before its functions, and a function keeps its project."""
     functions = client.send(
         "GET", "/api/functions", headers={"x-nuclio-function-name": package.name}

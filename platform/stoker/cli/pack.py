@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stoker.cli.client import Client
 from stoker.cli.failure import Failure
 from stoker.cli.yaml_file import YamlFile
 
@@ -35,6 +36,15 @@ class Package:
 
         labels = self.document["metadata"].get("labels") or {}
         return str(labels.get(PROJECT_LABEL, "default"))
+
+    def send(self, client: Client) -> str:
+        """Deploys it; the number of its new revision.
+
+        Raises:
+            Failure: the platform cannot be reached, or refuses.
+        """
+        answer = client.send("PUT", f"/api/functions/{self.name}", self.document)
+        return answer.headers.get("X-Stoker-Revision", "0")
 
 
 def pack_function(path: Path, *, name: str = "", project: str = "") -> Package:

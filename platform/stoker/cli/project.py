@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from stoker.cli.failure import EXIT_USAGE, Failure
-from stoker.cli.pack import FUNCTION_FILES, PROJECT_FILES, Package, pack_function
+from stoker.cli.mlrun_function import SETUP_FILE, is_graph, set_up
+from stoker.cli.pack import FUNCTION_FILES, PROJECT_FILES, pack_function
+from stoker.cli.project_entry import AnyPackage, entry_source, pack_entry
 from stoker.cli.yaml_file import YamlFile
 
 
-def find_packages(path: Path, only: Sequence[str] = ()) -> list[Package]:
+def find_packages(path: Path, only: Sequence[str] = ()) -> list[AnyPackage]:
     """What to deploy for ``stoker deploy PATH``.
 
     Args:
@@ -30,10 +32,12 @@ def find_packages(path: Path, only: Sequence[str] = ()) -> list[Package]:
     return [pack_function(file)]
 
 
-def pack_project(path: Path, only: Sequence[str] = ()) -> list[Package]:
+def pack_project(path: Path, only: Sequence[str] = ()) -> list[AnyPackage]:
     """The functions of the project: those of ``function.yaml`` files, then the graphs.
 
-    A graph asks for its functions' URLs when it starts, so these must be there before it.
+    A graph asks for its functions' URLs when it starts, so these must be there before it. Of a file
+    that lists none, or that mlrun has written, what ``project_setup.py`` beside it makes, as in a
+    notebook.
 
     Args:
         path: the project's file.
@@ -48,16 +52,21 @@ def pack_project(path: Path, only: Sequence[str] = ()) -> list[Package]:
     if not name:
         raise Failure(f"{file.where('metadata')}: metadata.name: must be the project's name")
     entries = _mapping(file, "spec").get("functions") or []
+    if _made_elsewhere(entries) and (path.parent / SETUP_FILE).is_file():
+        return _of_setup(path, name, only)
     if not isinstance(entries, list) or not entries:
         raise Failure(f"{file.where('spec.functions')}: spec.functions: must list functions")
     chosen = _chosen(file, entries, name, only) if only else range(len(entries))
-    functions: list[Package] = []
-    graphs: list[Package] = []
+    functions: list[AnyPackage] = []
+    graphs: list[AnyPackage] = []
     for index, entry in enumerate(entries):
         if index not in chosen:
             continue
-        package, is_graph = _entry(file, f"spec.functions.{index}", entry, name)
-        (graphs if is_graph else functions).append(package)
+        package = pack_entry(file, f"spec.functions.{index}", entry, name)
+        if package is not None:
+            (graphs if is_graph(package) else functions).append(package)
+    if not functions and not graphs:
+        raise Failure(f"{path} lists nothing that is deployed: jobs are run where they are called")
     return functions + graphs
 
 
@@ -89,13 +98,35 @@ def _chosen(
 ) -> Collection[int]:
     """Which entries are named; before packing, because a graph takes seconds to compile."""
     own = [_own_name(file, entry) for entry in entries]
+    wanted = _wanted(own, project, only)
+    return {index for index, name in enumerate(own) if name in wanted}
+
+
+def _wanted(own: Sequence[str], project: str, only: Sequence[str]) -> set[str]:
+    """The names in ``only``, without their project's."""
     for name in only:
         if not {name, name.removeprefix(f"{project}-")} & set(own):
             near = difflib.get_close_matches(name.removeprefix(f"{project}-"), own)
             meant = f"did you mean {', '.join(near)}?" if near else f"there is {', '.join(own)}"
             raise Failure(f"project {project} has no function {name!r}", hint=meant)
-    wanted = {*only, *(name.removeprefix(f"{project}-") for name in only)}
-    return {index for index, name in enumerate(own) if name in wanted}
+    return {*only, *(name.removeprefix(f"{project}-") for name in only)}
+
+
+def _made_elsewhere(entries: Any) -> bool:
+    """Whether the file lists none, or whole functions: so mlrun writes what it has loaded."""
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and "spec" in entry for entry in entries
+    )
+
+
+def _of_setup(path: Path, project: str, only: Sequence[str]) -> list[AnyPackage]:
+    made: dict[str, AnyPackage] = {
+        package.name.removeprefix(f"{project}-"): package for package in set_up(path, project)
+    }
+    if not made:
+        raise Failure(f"{path.parent / SETUP_FILE} puts no function into the project")
+    wanted = _wanted([*made], project, only) if only else set(made)
+    return [package for name, package in made.items() if name in wanted]
 
 
 def _own_name(file: YamlFile, entry: Any) -> str:
@@ -110,9 +141,7 @@ def _own_name(file: YamlFile, entry: Any) -> str:
 
 
 def _source(file: YamlFile, entry: Any) -> Path:
-    url = str(entry.get("url") or "") if isinstance(entry, dict) else ""
-    base = file.path.parent / str(_mapping(file, "spec").get("context") or ".")
-    return (base / url).resolve()
+    return entry_source(file, str(entry.get("url") or "") if isinstance(entry, dict) else "")
 
 
 def _mapping(file: YamlFile, field: str) -> dict[str, Any]:
@@ -121,35 +150,6 @@ def _mapping(file: YamlFile, field: str) -> dict[str, Any]:
         kind = type(found).__name__
         raise Failure(f"{file.where(field)}: {field}: must be a mapping, was {kind}")
     return found
-
-
-def _entry(file: YamlFile, field: str, entry: Any, project: str) -> tuple[Package, bool]:
-    url = str(entry.get("url") or "") if isinstance(entry, dict) else ""
-    source = _source(file, entry)
-    if url.endswith((".yaml", ".yml")):
-        _must_exist(file, field, source)
-        return pack_function(source, name=str(entry.get("name") or ""), project=project), False
-    if url.endswith(".py"):
-        _must_exist(file, field, source)
-        return _graph(source, project), True
-    must = "must be a function.yaml or a graph's .py file"
-    raise Failure(f"{file.where(field)}: {field}.url: {must}, was {url!r}")
-
-
-def _graph(source: Path, project: str) -> Package:
-    try:
-        from stoker.api.mlrun_graph import compile_graph
-    except ModuleNotFoundError as exc:
-        raise Failure(
-            f"{source} is a graph, which needs the mlrun extra: {exc}",
-            hint="install it with: pip install 'stoker[mlrun]'",
-        ) from exc
-    return Package(compile_graph(source, project), source)
-
-
-def _must_exist(file: YamlFile, field: str, source: Path) -> None:
-    if not source.is_file():
-        raise Failure(f"{file.where(field)}: {field}.url: there is no file {source}")
 
 
 def _deployable(path: Path) -> Path:
