@@ -1,0 +1,75 @@
+"""Triggers: HTTP settings, a cron trigger that fires, an asynchronous HTTP trigger, batching.
+
+Pages: docs/serving/graph-ha-cfg, docs/runtimes (triggers), docs/concepts/nuclio-real-time-functions
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlrun
+import nuclio
+
+Path("func.py").write_text("""
+import os
+
+def handler(context, event):
+    if event.trigger.kind == "cron" or event.path == "/tick":
+        with open(os.environ["OUT"], "a") as file:
+            print("tick", file=file)
+    return {"workers": context.worker_id}
+""")
+Path("slow.py").write_text("""
+import asyncio
+
+async def handler(context, event):
+    await asyncio.sleep(0.3)
+    return "done"
+""")
+Path("batched.py").write_text("""
+def handler(context, event):
+    return [context.Response(body={"of": len(event)}, content_type="application/json", status_code=200)
+            for one in event]
+""")
+
+project = mlrun.get_or_create_project("doc-triggers", "./")
+out = Path("ticks").resolve()
+fn = project.set_function("func.py", name="ticker", kind="nuclio", image="mlrun/mlrun")
+fn.with_http(workers=2, gateway_timeout=125, worker_timeout=60)
+fn.add_trigger("cron", nuclio.CronTrigger(interval="1s"))
+fn.set_env("OUT", str(out))
+fn.deploy()
+deadline = time.monotonic() + 15
+while time.monotonic() < deadline and not out.exists():
+    time.sleep(0.1)
+assert out.read_text().startswith("tick"), out
+
+slow = project.set_function("slow.py", name="slow", kind="nuclio", image="mlrun/mlrun")
+slow.with_http(
+    workers=1, trigger_name="http", mode="async"
+) if "mode" in slow.with_http.__code__.co_varnames else (
+    slow.set_config(
+        "spec.triggers.http", {"kind": "http", "maxWorkers": 1, "mode": "async", "attributes": {}}
+    )
+)
+slow.deploy()
+started = time.monotonic()
+with ThreadPoolExecutor(8) as pool:
+    answers = list(pool.map(lambda _: slow.invoke("/"), range(8)))
+assert set(answers) <= {"done", b"done"}, answers
+assert time.monotonic() - started < 8 * 0.3, "they ran one after another"
+
+batched = project.set_function("batched.py", name="batched", kind="nuclio", image="mlrun/mlrun")
+batched.set_config(
+    "spec.triggers.http",
+    {
+        "kind": "http",
+        "numWorkers": 1,
+        "attributes": {},
+        "batch": {"mode": "enable", "batchSize": 4, "timeout": "500ms"},
+    },
+)
+batched.deploy()
+with ThreadPoolExecutor(4) as pool:
+    sizes = [answer["of"] for answer in pool.map(lambda _: batched.invoke("/"), range(4))]
+assert max(sizes) > 1, sizes

@@ -1,0 +1,42 @@
+"""An unknown project, function, tag, hash, artifact or run is a 404 that names it."""
+
+import mlrun
+import requests
+
+db = mlrun.get_run_db()
+project = mlrun.get_or_create_project("judge-unknown", "./")
+fn = mlrun.new_function("known", project="judge-unknown", kind="nuclio", image="x")
+key = db.store_function(fn.to_dict(), "known", "judge-unknown", tag="v1", versioned=True)
+
+
+def missing(named, call):
+    try:
+        got = call()
+    except mlrun.errors.MLRunNotFoundError as exc:
+        assert named in str(exc), (named, str(exc))
+    else:
+        raise AssertionError(f"{named} was found: {got!r}")
+
+
+missing("nobody", lambda: db.get_project("nobody"))
+missing("nothing", lambda: db.get_function("nothing", "judge-unknown"))
+missing("v9", lambda: db.get_function("known", "judge-unknown", tag="v9"))
+missing("f" * 40, lambda: db.get_function("known", "judge-unknown", hash_key="f" * 40))
+missing("no-such-key", lambda: project.get_artifact("no-such-key"))
+missing("c" * 32, lambda: db.read_run("c" * 32, "judge-unknown"))
+missing("no-such-task", lambda: db.get_project_background_task("judge-unknown", "no-such-task"))
+assert db.get_function("known", "judge-unknown", hash_key=key)["metadata"]["name"] == "known"
+assert db.get_function("known", "judge-unknown", tag="v1")["metadata"]["name"] == "known"
+
+base = mlrun.mlconf.dbpath.rstrip("/")
+for path in (
+    "projects/nobody/functions",
+    "projects/nobody/runs",
+    "projects/nobody/nuclio/x/deploy",
+):
+    reply = requests.get(f"{base}/api/v1/{path}", timeout=10)
+    assert reply.status_code in (200, 404), (path, reply.status_code, reply.text)
+    if reply.status_code == 200:
+        assert reply.json() in ({"funcs": []}, {"runs": []}) or not any(
+            value for name, value in reply.json().items() if name != "pagination"
+        ), reply.text

@@ -1,0 +1,101 @@
+"""Scripts that know nothing but mlrun, nuclio-jupyter and requests, against one running platform.
+
+``docs_examples/`` holds what MLRun's documentation shows, ``judged/`` what a stranger would try. Each is
+run as it stands, with ``MLRUN_DBPATH`` set and an empty working directory; it asserts for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from live_platform import Platform
+
+pytestmark = [pytest.mark.e2e, pytest.mark.mlrun]
+
+HERE = Path(__file__).parent
+SCRIPTS = sorted([*HERE.glob("docs_examples/*.py"), *HERE.glob("judged/*.py")])
+SIDE_BY_SIDE = 2
+"""Scripts at a time: as many as the smallest machine has cores."""
+WITHIN_S = 120.0
+
+
+@dataclass
+class Runs:
+    """The scripts of this session, run side by side in the order in which their tests come."""
+
+    url: str
+    folder: Path
+    outcomes: dict[Path, Future[str]] = field(default_factory=dict)
+
+    def start(self, scripts: list[Path]) -> None:
+        waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for script in scripts:
+            self.outcomes[script] = Future()
+            waiting.put(script)
+        for _ in range(SIDE_BY_SIDE):
+            threading.Thread(target=self._work, args=(waiting,), daemon=True).start()
+
+    def _work(self, waiting: queue.SimpleQueue[Path]) -> None:
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / "preloaded.py")],
+            env=self._environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            while True:
+                try:
+                    script = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                place = self.folder / script.stem
+                place.mkdir()
+                process.stdin.write(f"{place}\t{script}\n")
+                process.stdin.flush()
+                told = process.stdout.readline()
+                self.outcomes[script].set_result(told.rpartition("\t")[2].strip() or "no answer")
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if "MLRUN" not in name}
+        home = {"HOME": str(self.folder), "MLRUN_IGNORE_ENV_FILE": "true"}
+        return {**kept, **home, "MLRUN_DBPATH": self.url, "PYTHONWARNINGS": "ignore"}
+
+    def output(self, script: Path) -> str:
+        written = self.folder / script.stem / "output.txt"
+        return written.read_text(errors="replace") if written.exists() else "it printed nothing"
+
+
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
+    platform = Platform(folder / "h")
+    try:
+        endpoints = platform.up(zygotes=("plain", "mlrun"))
+        (folder / "w").mkdir()
+        made = Runs(endpoints.control_url, folder / "w")
+        asked = [item.callspec.params["script"] for item in request.session.items
+                 if getattr(item, "callspec", None) and "script" in item.callspec.params]  # fmt: skip
+        made.start(asked)
+        yield made
+    finally:
+        platform.down()
+        platform.client.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_script_that_knows_only_the_clients_passes(runs: Runs, script: Path) -> None:
+    status = runs.outcomes[script].result(timeout=WITHIN_S)
+    assert status == "0", f"{script.name} ended with {status}:\n{runs.output(script)[-6000:]}"
