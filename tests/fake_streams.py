@@ -102,18 +102,18 @@ class FakeStreams:
         kept = self.records[name, shard]
         taken = kept[state.cursor : state.cursor + limit]
         state.cursor += len(taken)
-        state.pending |= {record.sequence: 1 for record in taken}
+        state.pending |= {record.sequence: record.tries for record in taken}
         return Taken(list(taken), len(kept))
 
     async def pending_records(
-        self, name: str, shard: int, group: str, *, first: int = 0
+        self, name: str, shard: int, group: str, *, first: int = 0, limit: int = 128
     ) -> tuple[list[Record], int | None]:
         self._reach()
         state = self.groups.get((name, shard, group))
         if state is None:
             raise NoSuchGroup("no such group")
         kept = self.records[name, shard]
-        held = sorted(n for n in state.pending if n >= first)
+        held = sorted(n for n in state.pending if n >= first)[:limit]
         return [replace(kept[n - 1], tries=state.pending[n]) for n in held], None
 
     async def ack_records(self, name: str, shard: int, group: str, done: Sequence[int]) -> None:
@@ -127,6 +127,17 @@ class FakeStreams:
         pending = self.groups[name, shard, group].pending
         pending |= {n: number for n, number in tries.items() if n in pending}
         self.changed.set()
+
+    async def requeue_record(self, name: str, group: str, record: Record) -> int:
+        self._reach()
+        kept = self.records[name, record.shard]
+        if self.groups[name, record.shard, group].pending.pop(record.sequence, None) is None:
+            return 0
+        original = record.original or record.sequence
+        copy = replace(record, sequence=len(kept) + 1, group=group, original=original)
+        kept.append(copy)
+        self.changed.set()
+        return copy.sequence
 
     async def bury_record(
         self, name: str, group: str, record: Record, *, reason: str, function: str

@@ -126,21 +126,23 @@ def test_events_cross_a_queue_in_order_and_are_done(
     assert group["dead"] == 0
 
 
-def test_a_failing_step_of_a_sync_graph_is_tried_again_and_given_up(
-    live: Platform, work: Path
+@pytest.mark.parametrize("engine", ["async", "sync"])
+def test_a_failing_step_is_tried_again_and_given_up(
+    live: Platform, work: Path, engine: str
 ) -> None:
+    name = f"failing-{engine}"
     run(
         live,
         work,
         f"""
-        fn = deploy("failing", "sync", trigger_args={QUICK!r})
+        fn = deploy("{name}", "{engine}", trigger_args={QUICK!r})
         for body in ({{"i": 1}}, {{"i": 2, "bad": True}}, {{"i": 3}}):
             fn.invoke("/", body)
         """,
     )
-    eventually(lambda: done(live, "failing") and stream(live, "failing")["groups"][0]["dead"] == 1)
-    assert lines(work, "failing") == ["score 1 True", "score 3 True"]
-    (letter,) = stream(live, "failing", "/dead")["dead"]
+    eventually(lambda: done(live, name) and stream(live, name)["groups"][0]["dead"] == 1)
+    assert lines(work, name) == ["score 1 True", "score 3 True"]
+    (letter,) = stream(live, name, "/dead")["dead"]
     assert letter["tries"] == 2
     assert "ValueError: a bad record" in letter["reason"]
 

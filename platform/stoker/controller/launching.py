@@ -83,7 +83,7 @@ def _environment(
     """Defaults that the function may override, its own variables, then what it may not."""
     return {
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-        **_apis(settings),
+        **_apis(config, settings),
         **config.env,
         "OMP_WAIT_POLICY": "PASSIVE",
         "CUDA_VISIBLE_DEVICES": ",".join(devices),
@@ -94,13 +94,15 @@ def _environment(
     }
 
 
-def _apis(settings: ControllerSettings) -> dict[str, str]:
+def _apis(config: FunctionConfig, settings: ControllerSettings) -> dict[str, str]:
     """Where the clients inside a function find the control port, and the key by which they get in.
 
-    MLRun's client, Nuclio's and v3io's all send this access key, and v3io's does not start without
-    one.
+    MLRun's client and v3io's send this access key, and v3io's does not start without one. The key
+    of the platform is for MLRun's functions, which cannot work without its API; the rest have no
+    business with it.
     """
-    url, key = settings.control_url, settings.control_key
+    url = settings.control_url
+    key = settings.control_key if config.is_mlruns else None
     return {
         "NUCLIO_DASHBOARD_URL": url,
         "MLRUN_DBPATH": url,

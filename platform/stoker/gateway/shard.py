@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from stoker.decide.deliver import (
     Fate,
@@ -18,21 +19,26 @@ from stoker.decide.deliver import (
     retry_after,
 )
 from stoker.gateway.acks import AckWriter
+from stoker.gateway.duty import Duty
 from stoker.gateway.in_hand import Held, InHand
 from stoker.gateway.invocations import Outcome
 from stoker.gateway.meters import StreamMeters
-from stoker.nouns.errors import FunctionNotFound, StokerError, StoreUnavailable
+from stoker.nouns.errors import (
+    FunctionNotFound,
+    NotFound,
+    QueueFull,
+    StokerError,
+    StoreUnavailable,
+)
 from stoker.nouns.stream import Record
-from stoker.nouns.stream_trigger import AckMode, StreamTrigger
-from stoker.nouns.wire import RecordMeta, ResponseMeta
+from stoker.nouns.stream_trigger import AckMode
+from stoker.nouns.wire import ResponseMeta
 from stoker.sdk.routing import Call, Lane, Link, Router
 from stoker.store import Store
-from stoker.store.stream_groups import NoSuchGroup
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
-EVENT_KIND = "v3io-stream"
-"""The kind of trigger that Nuclio writes into the events of such a stream."""
 NO_ACK = "x-nuclio-stream-no-ack"
 TRY = "x-stoker-try"
 UNACKNOWLEDGED = "its worker ended before it acknowledged it"
@@ -47,16 +53,6 @@ TAKE_BYTES = 8 * 1024 * 1024
 LONGEST_REASON = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """What is read, and for whom."""
-
-    function: str
-    trigger: StreamTrigger
-    shard: int
-    shards: int
-
-
 @dataclass(slots=True)
 class Running:
     """The record that is with a worker now."""
@@ -65,6 +61,7 @@ class Running:
     call: Call
     acked: bool = False
     lost: bool = False
+    failure: str = ""
 
 
 class ShardConsumer:
@@ -108,6 +105,8 @@ class ShardConsumer:
         trigger, hand = self.duty.trigger, self._hand
         try:
             while not self._stopping:
+                if hand.failed:
+                    await self._take_failed()
                 if hand.lost:
                     await self._note_lost()
                 facts = hand.facts(not_before=self._not_before, look_at=self._look_at)
@@ -116,6 +115,8 @@ class ShardConsumer:
                 )
                 if step is Step.WAIT:
                     await self._wait(until)
+                elif step is Step.RETRY and trigger.explicit:
+                    await self._requeue(hand.take_due())
                 elif step is Step.RETRY:
                     await self._deliver(hand.take_due())
                 elif step is Step.DELIVER:
@@ -123,7 +124,7 @@ class ShardConsumer:
                 elif not await self._take():
                     return
             await self._until(lambda: not hand.unacked, self._grace_s)
-        except NoSuchGroup as error:
+        except NotFound as error:  # the stream, or its group
             log.warning("%s", error)
         finally:
             self._let_go()
@@ -147,6 +148,15 @@ class ShardConsumer:
         if running and running.call.link is link and running.record.sequence <= offset:
             running.acked = True
         self._finish(self._hand.acknowledge(link, offset))
+        self._release(link)
+        self._changed.set()
+
+    def on_nack(self, link: Link, offset: int, reason: str) -> None:
+        """See `Debtor`."""
+        running = self._running
+        if running and running.call.link is link and running.record.sequence == offset:
+            running.failure = reason
+        self._hand.fail(link, offset, reason)
         self._release(link)
         self._changed.set()
 
@@ -215,25 +225,16 @@ class ShardConsumer:
                 self._release(call.link)
 
     def _call(self, record: Record, outcome: Outcome, pin: Link | None) -> Call:
-        trigger, shard = self.duty.trigger, record.shard
-        meta: RecordMeta = {
-            "kind": EVENT_KIND,
-            "topic": trigger.stream_path,
-            "shard": shard,
-            "shards": self.duty.shards,
-            "offset": record.sequence,
-            "time": record.arrived_at,
-            "explicit": trigger.explicit,
-        }
+        trigger = self.duty.trigger
         return Call(
             outcome,
-            f"{trigger.stream}:{shard}:{record.sequence}",
+            f"{trigger.stream}:{record.shard}:{record.original or record.sequence}",
             "",
             "/",
             {TRY: str(record.tries)},
             record.data,
             trigger=trigger.name,
-            record=meta,
+            record=self.duty.meta(record),
             debtor=self if trigger.explicit else None,
             pin=pin,
         )
@@ -253,7 +254,9 @@ class ShardConsumer:
     async def _answered(self, running: Running, meta: ResponseMeta, body: bytes) -> None:
         record, link = running.record, running.call.link
         self._seen(record)
-        if running.acked:
+        if running.failure:
+            await self._failed(record, running.failure)
+        elif running.acked:
             self._finish([record.sequence])
         elif judge_status(meta["status"]) is Fate.FAILED:
             text = body[:LONGEST_REASON].decode("utf-8", "replace")
@@ -308,12 +311,21 @@ class ShardConsumer:
         await _insist(lambda: self._store.note_tries(*self._place, next_try))
         self._hand.set_aside(again, _now() + wait_s)
 
+    async def _requeue(self, record: Record) -> None:
+        """Behind all others: an offset that is acknowledged means every smaller one as well."""
+        stream, _, group = self._place
+        try:
+            await _insist(lambda: self._store.requeue_record(stream, group, record))
+            self._look_at = 0.0
+        except QueueFull:
+            self._hand.set_aside(record, _now() + STORE_RETRY_S)
+
     async def _bury(self, record: Record, reason: str) -> None:
         tried = min(record.tries, self.duty.trigger.tries)
         stream, shard, group = self._place
         log.warning(
             "record %d of shard %d of %s goes to the dead letters of %s after %d tries: %s",
-            *(record.sequence, shard, stream, group, tried, reason[:200]),
+            *(record.original or record.sequence, shard, stream, group, tried, reason[:200]),
         )
         last = replace(record, tries=tried)
         function = self.duty.function
@@ -321,6 +333,17 @@ class ShardConsumer:
             lambda: self._store.bury_record(stream, group, last, reason=reason, function=function)
         )
         self._meters.dead += 1
+
+    async def _take_failed(self) -> None:
+        """Records that failed after their worker had answered for them, as the store has them."""
+        for sequence, reason in list(self._hand.failed.items()):
+            found = await _insist(
+                lambda: self._store.pending_records(*self._place, first=sequence, limit=1)  # noqa: B023
+            )
+            del self._hand.failed[sequence]
+            for record in found[0]:
+                if record.sequence == sequence:
+                    await self._failed(record, reason)
 
     async def _note_lost(self) -> None:
         """Records whose worker ended without acknowledging them are read and tried again."""
@@ -361,16 +384,14 @@ class ShardConsumer:
             await self._wait(deadline)
 
 
-async def _insist(work: Callable[[], Awaitable[object]]) -> None:
+async def _insist(work: Callable[[], Awaitable[_T]]) -> _T:
     """Does it, however long the store is away: not written down, it would not have happened."""
     while True:
         try:
-            await work()
+            return await work()
         except StoreUnavailable as error:
             log.info("waiting for the store: %s", error)
             await asyncio.sleep(STORE_RETRY_S)
-        else:
-            return
 
 
 def _now() -> float:

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Iterator
 
 from stoker.decide.deliver import reads
+from stoker.gateway.duty import Duty
 from stoker.gateway.meters import Meters, StreamMeters
-from stoker.gateway.shard import Duty, ShardConsumer
+from stoker.gateway.shard import ShardConsumer
 from stoker.nouns.errors import StoreUnavailable
 from stoker.nouns.stream_trigger import StreamTrigger
 from stoker.sdk.routing import Lane, Router

@@ -34,6 +34,7 @@ from stoker.nouns.quantity import parse_bytes, parse_duration
 from stoker.nouns.stream_trigger import STREAM_KIND, STREAM_KINDS, AckMode, StreamTrigger
 
 PROJECT_LABEL = "nuclio.io/project-name"
+MLRUN_CLASS_LABEL = "mlrun/class"
 DEFAULT_MAX_BODY_BYTES = 4 * 1024 * 1024
 DEFAULT_WORKER_WAIT_S = 10.0
 DEFAULT_READINESS_S = 120.0
@@ -190,6 +191,11 @@ class FunctionConfig(Part):
     def project(self) -> str:
         """The project by Nuclio's label; ``default`` when there is none."""
         return self.metadata.labels.get(PROJECT_LABEL, "default")
+
+    @property
+    def is_mlruns(self) -> bool:
+        """Whether MLRun deployed it: it labels its functions with their kind."""
+        return MLRUN_CLASS_LABEL in self.metadata.labels
 
     @property
     def env(self) -> dict[str, str]:

@@ -88,7 +88,9 @@ class Record:
         sequence: its place in its shard, from 1 on, without gaps.
         arrived_at: epoch seconds.
         tries: which try this is; 1 for one that was never given to a handler before.
-        group: the one consumer group that it is for (a replayed record); empty for all.
+        group: the one consumer group that it is for, when it was put once more for that one; empty
+            for all.
+        original: the sequence number that it had at first, then; 0 for one that has it still.
     """
 
     shard: int
@@ -99,6 +101,7 @@ class Record:
     arrived_at: float
     tries: int = 1
     group: str = ""
+    original: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from stoker.nouns.stream import GROUP, stream_name
 STREAM_KINDS = frozenset({"v3ioStream", "v3io-stream"})
 """The kind in a function's config, and how Nuclio spells it in events; both are taken."""
 STREAM_KIND = "v3ioStream"
+EVENT_KIND = "v3io-stream"
+"""What Nuclio writes into the events of such a trigger, other than into the context."""
 DEFAULT_READ_BATCH = 64
 DEFAULT_POLL_MS = 500
 DEFAULT_WINDOW = 10_000

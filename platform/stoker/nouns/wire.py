@@ -69,6 +69,8 @@ class Kind(IntEnum):
 
     Usually long after their RESPONSE: that one frees the permit, this one the records.
     """
+    NACK = 0x1B
+    """stream 0; JSON `Nack`: one of those records failed after all."""
 
 
 class Hello(TypedDict):
@@ -111,6 +113,15 @@ class Ack(TypedDict):
     trigger: str
     shard: int
     offset: int
+
+
+class Nack(TypedDict):
+    """The very record at ``offset`` failed; ``reason`` is for people."""
+
+    trigger: str
+    shard: int
+    offset: int
+    reason: str
 
 
 class State(TypedDict):

@@ -45,7 +45,7 @@ _ANNOUNCING = frozenset(
         "replica_remove",
     }
 )
-_ADDING = frozenset({"stream_put", "stream_revive", "stream_repeat"})
+_ADDING = frozenset({"stream_put", "stream_revive", "stream_repeat", "stream_requeue"})
 
 
 @cache

@@ -69,7 +69,7 @@ class StreamGroups:
         return Taken([record_of(shard, entry, fields) for entry, fields in entries], last)
 
     async def pending_records(
-        self, name: str, shard: int, group: str, *, first: int = 0
+        self, name: str, shard: int, group: str, *, first: int = 0, limit: int = PENDING_STEP
     ) -> tuple[list[Record], int | None]:
         """What a group holds unacknowledged, and where to go on; None after the last.
 
@@ -79,14 +79,14 @@ class StreamGroups:
             NoSuchGroup: see `subscribe`.
         """
         found = await self._link.script(
-            "stream_pending", [keys.stream(name, shard)], group, entry_id(first), PENDING_STEP
+            "stream_pending", [keys.stream(name, shard)], group, entry_id(first), limit
         )
         if found and found[0] == -1:
             raise NoSuchGroup(f"the stream {name!r} has no consumer group {group!r}")
         records = [
             record_of(shard, entry, fields, tries) for entry, tries, fields in found if fields
         ]
-        more = len(found) == PENDING_STEP
+        more = len(found) == limit
         return records, sequence_of(found[-1][0]) + 1 if more else None
 
     async def ack_records(self, name: str, shard: int, group: str, done: Sequence[int]) -> None:
@@ -104,6 +104,22 @@ class StreamGroups:
             at = [keys.stream(name, shard)]
             await self._link.script("stream_tries", at, group, keys.STREAM_CONSUMER, *words)
 
+    async def requeue_record(self, name: str, group: str, record: Record) -> int:
+        """Moves a record that a group holds to the end of its shard, its number of tries with it.
+
+        Whoever acknowledges by offsets must be given ever larger ones. 0 if it is not held.
+
+        Raises:
+            NotFound: there is no such stream.
+            QueueFull: the shard is full.
+        """
+        words = add_words(name, record.shard)
+        original = record.original or record.sequence
+        moved = await self._link.script(
+            "stream_requeue", *words, group, entry_id(record.sequence), record.tries, original
+        )
+        return added_at(moved, name, record.shard)
+
     async def bury_record(
         self, name: str, group: str, record: Record, *, reason: str, function: str
     ) -> bool:
@@ -111,7 +127,7 @@ class StreamGroups:
         at = [keys.stream(name, record.shard), keys.stream_dead(name, group)]
         fields = {
             "s": record.shard,
-            "n": record.sequence,
+            "n": record.original or record.sequence,
             "t": int(record.arrived_at * MICROSECONDS),
             "d": record.data,
             "k": record.key,
@@ -184,7 +200,7 @@ class StreamGroups:
 
 
 def _dead_letter(entry: bytes, fields: Mapping[bytes, bytes]) -> DeadLetter:
-    shared = {**fields, b"g": b""}
+    shared = {**fields, b"g": b"", b"o": b"0"}
     sequence = b"%d-0" % int(fields[b"n"])
     return DeadLetter(
         id=entry.decode(),

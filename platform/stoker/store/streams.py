@@ -170,8 +170,10 @@ def unknown_stream(name: str) -> NotFound:
     return NotFound(f"there is no stream {name!r}")
 
 
-def record_of(shard: int, entry: bytes, fields: Any, tries: int = 1) -> Record:
+def record_of(shard: int, entry: bytes, fields: Any, tries: int | None = None) -> Record:
     """A record from its entry in Redis; ``fields`` as redis-py or as a script gives them.
+
+    Without ``tries``, they are those that it was put with.
 
     Raises:
         StoreUnavailable: the entry is not one of ours.
@@ -187,8 +189,9 @@ def record_of(shard: int, entry: bytes, fields: Any, tries: int = 1) -> Record:
             key=found[b"k"].decode(),
             info=found[b"i"],
             arrived_at=int(found[b"t"]) / MICROSECONDS,
-            tries=tries,
+            tries=int(found[b"x"]) if tries is None else tries,
             group=found[b"g"].decode(),
+            original=int(found[b"o"]),
         )
     except (KeyError, ValueError) as error:
         raise StoreUnavailable(f"a record in Redis cannot be read: {error!r}") from error

@@ -8,12 +8,16 @@ from typing import Any
 
 import orjson
 
-from stoker.nouns.wire import Ack, Kind
+from stoker.nouns.wire import Ack, Kind, Nack
 from stoker.worker.connection import Connection
 from stoker.worker.ticket import Ticket
 
 _ANY = "/"
 """The topic that older versions of MLRun name for every stream."""
+_ACK = "streamMessageAck"
+FAILED = "streamMessageFailed"
+"""Stoker's own kind of control message, beside Nuclio's."""
+_LONGEST_REASON = 2000
 
 
 class Acks:
@@ -38,27 +42,30 @@ class Acks:
     async def control(self, message: dict[str, Any]) -> None:
         """What ``context.platform.explicit_ack`` calls, on whichever thread's loop it is awaited.
 
-        Acknowledgements of what nobody brought are dropped, as Nuclio drops them: the function may
+        What is said of records that nobody brought is dropped, as Nuclio drops it: the function may
         acknowledge implicitly, or the offset may be of a time before this worker's.
         """
-        if message.get("kind") != "streamMessageAck":
+        attributes = message.get("attributes") or {}
+        if message.get("kind") not in (_ACK, FAILED):
             return
-        attributes = message["attributes"]
-        found = self._origin(attributes["topic"], int(attributes["partition"]))
+        shard, offset = int(attributes["partition"]), int(attributes["offset"])
+        found = self._origin(attributes["topic"], shard)
         if found is None:
             return
-        connection, ack = (
-            found[0],
-            Ack(
-                trigger=found[1],
-                shard=int(attributes["partition"]),
-                offset=int(attributes["offset"]),
-            ),
-        )
-        if threading.get_ident() == self._thread:
-            connection.send_kind(Kind.ACK, 0, orjson.dumps(ack))
+        connection, trigger = found
+        if message["kind"] == _ACK:
+            ack: Ack = {"trigger": trigger, "shard": shard, "offset": offset}
+            self._send(connection, Kind.ACK, orjson.dumps(ack))
         else:
-            self._loop.call_soon_threadsafe(connection.send_kind, Kind.ACK, 0, orjson.dumps(ack))
+            reason = str(attributes["reason"])[:_LONGEST_REASON]
+            nack: Nack = {"trigger": trigger, "shard": shard, "offset": offset, "reason": reason}
+            self._send(connection, Kind.NACK, orjson.dumps(nack))
+
+    def _send(self, connection: Connection, kind: Kind, payload: bytes) -> None:
+        if threading.get_ident() == self._thread:
+            connection.send_kind(kind, 0, payload)
+        else:
+            self._loop.call_soon_threadsafe(connection.send_kind, kind, 0, payload)
 
     def _origin(self, topic: str | None, shard: int) -> tuple[Connection, str] | None:
         if topic and topic != _ANY:

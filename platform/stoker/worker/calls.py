@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import nuclio_sdk
 
 from stoker.nouns.errors import DeadlineExceeded
+from stoker.worker.acks import FAILED
 from stoker.worker.deadline import DEADLINE
 from stoker.worker.neighbours import Neighbours
 
@@ -53,6 +54,19 @@ class GatewayPlatform(nuclio_sdk.Platform):  # type: ignore[misc]  # nuclio_sdk 
         if key:
             outgoing.headers.setdefault("X-API-Key", key)
         return super().call_function(function_name, outgoing, node, timeout, service_name_override)
+
+    async def record_failed(self, event: Any, reason: str) -> None:
+        """Says that a stream's record was not done, whatever is acknowledged after it.
+
+        Nothing happens when the event is none of a stream, or is acknowledged when its handler
+        returns. For the graphs' own error step; Nuclio's platform has no such thing.
+        """
+        shard, offset = getattr(event, "shard_id", None), getattr(event, "offset", None)
+        topic = getattr(event, "stream_path", None) or getattr(event, "topic", None)
+        if self._control_callback is None or shard is None or offset is None:
+            return
+        attributes = {"topic": topic, "partition": shard, "offset": offset, "reason": reason}
+        await self._control_callback({"kind": FAILED, "attributes": attributes})
 
     def _get_function_url(
         self,

@@ -86,6 +86,7 @@ class Neighbours:
         *,
         timeout: float | None = None,
         deadline: float | None = None,
+        watched: bool = False,
         request_id: str = "",
     ) -> Coroutine[Any, Any, Reply]:
         """Calls a function; see `Switchboard.call`.
@@ -99,6 +100,7 @@ class Neighbours:
             request_id: shown in the function's log; made up when empty.
             timeout: seconds.
             deadline: CLOCK_MONOTONIC seconds; that of the request being handled unless given.
+            watched: whoever calls cancels this at ``deadline``.
 
         Raises:
             StokerError: as the gateway would answer it.
@@ -107,12 +109,16 @@ class Neighbours:
             deadline = DEADLINE.get()
         if timeout is not None:
             latest = time.monotonic() + timeout
-            deadline = latest if deadline is None else min(deadline, latest)
+            if deadline is None or latest < deadline:
+                deadline, watched = latest, False
         call = (function, method, path, headers, body)
         opened = self._boards.get(asyncio.get_running_loop())
         if opened is not None and opened.done() and not opened.cancelled():
-            return opened.result().call(*call, deadline=deadline, request_id=request_id)
-        return self._call_once_open(*call, deadline=deadline, request_id=request_id)
+            board = opened.result()
+            return board.call(*call, deadline=deadline, watched=watched, request_id=request_id)
+        return self._call_once_open(
+            *call, deadline=deadline, watched=watched, request_id=request_id
+        )
 
     def call_blocking(
         self,

@@ -281,10 +281,15 @@ class Runner:
     def _answer(
         self, ticket: Ticket, answer: Answer, capture: Capture | None, *, now: bool = False
     ) -> None:
+        ended = time.monotonic()
+        if ticket.deadline is not None and ended >= ticket.deadline:
+            # Whoever waits gives up now: a graph that failed because of it must not say otherwise.
+            self.desk.expire(ticket)
+            return
         if capture is not None:
             shown = mask_text(capture.header(), self._secrets)
             answer = answer._replace(headers={**answer.headers, "x-nuclio-logs": shown})
-        self.desk.answer(ticket, answer, ended=time.monotonic(), now=now)
+        self.desk.answer(ticket, answer, ended=ended, now=now)
 
     def failed(self, exc: BaseException) -> Answer:
         """Log what the handler raised; the answer to its request."""

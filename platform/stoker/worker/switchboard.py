@@ -65,6 +65,7 @@ class Switchboard:
         body: bytes,
         *,
         deadline: float | None,
+        watched: bool = False,
         request_id: str = "",
     ) -> Reply:
         """Calls a function; returns when its answer, or the head of a streamed one, is there.
@@ -78,6 +79,7 @@ class Switchboard:
             headers: lower-case names.
             body: as it is.
             deadline: CLOCK_MONOTONIC seconds; the function's own timeout may be earlier.
+            watched: whoever calls cancels this at ``deadline``.
             request_id: shown in the function's log; made up when empty.
 
         Raises:
@@ -89,6 +91,7 @@ class Switchboard:
             limit = limits.max_body_bytes
             raise BodyTooLarge(f"the body must be at most {limit} bytes", limit=limit)
         awaited = Awaited(self._loop)
+        earliest = _earliest(deadline, limits.event_timeout_s, headers)
         call = Call(
             awaited,
             request_id or self._new_id(),
@@ -96,8 +99,9 @@ class Switchboard:
             path,
             headers,
             body,
-            deadline=_earliest(deadline, limits.event_timeout_s, headers),
+            deadline=earliest,
             idempotent="idempotency-key" in headers,
+            watched=watched and earliest == deadline,
         )
         self._follower.stir()
         lane.submit(call)
@@ -157,10 +161,10 @@ def _earliest(
     deadline: float | None, event_timeout_s: float | None, headers: dict[str, str]
 ) -> float | None:
     """When nobody wants the answer any more: of all who have a say, the first."""
-    asked = headers.get(timeouts.HEADER)
-    limits = [event_timeout_s, None if asked is None else timeouts.seconds_of(asked)]
-    seconds = [limit for limit in limits if limit is not None]
-    if not seconds:
+    if timeouts.HEADER in headers:
+        asked_s = timeouts.seconds_of(headers[timeouts.HEADER])
+        event_timeout_s = asked_s if event_timeout_s is None else min(asked_s, event_timeout_s)
+    if event_timeout_s is None:
         return deadline
-    own = time.monotonic() + min(seconds)
+    own = time.monotonic() + event_timeout_s
     return own if deadline is None else min(own, deadline)

@@ -63,7 +63,7 @@ assert {artifact.key for artifact in project.list_artifacts().to_objects()} >= {
     "table",
     "m",
 }
-assert [found.key for found in project.list_models()] == ["m"]
+assert {found.key for found in project.list_models()} == {"m"}
 assert {found["metadata"]["key"] for found in project.list_artifacts(kind="dataset")} == {"table"}
 assert {found["metadata"]["key"] for found in project.list_artifacts(labels=["kind=report"])} == {
     "report"

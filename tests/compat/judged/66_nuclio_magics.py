@@ -16,7 +16,7 @@ cells = [
     "%nuclio config spec.maxReplicas = 3",
     "# nuclio: ignore\nleft_out = 1 / 1",
     "import os\n\ndef handler(context, event):\n    return os.environ['WORD'] + ' ' + os.environ['HIDDEN']",
-    "%nuclio deploy -n judge-magics -p judge-jupyter magics.ipynb",
+    "%nuclio deploy -n judge-magics -p judge-jupyter",
 ]
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
 notebook.metadata["kernelspec"] = {
@@ -29,6 +29,7 @@ nbformat.write(notebook, path)
 client = nbclient.NotebookClient(
     notebook, timeout=90, kernel_name="python3", resources={"metadata": {"path": "."}}
 )
+os.environ["JUPYTER_NOTEBOOK_FILE_NAME"] = str(path.resolve())  # as a Jupyter server sets it
 client.execute()
 said = "".join(
     output.get("text", "")

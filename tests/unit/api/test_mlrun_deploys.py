@@ -282,6 +282,29 @@ async def test_the_weights_of_a_local_model_count_where_nothing_is_declared(
     assert (await answer("int8")).status_code == 200
 
 
+@pytest.mark.usefixtures("settling")
+async def test_a_name_that_another_projects_function_has_is_refused_and_that_one_stays(
+    client: httpx.AsyncClient, store: Store
+) -> None:
+    """``a-b`` and ``c`` make the same name as ``a`` and ``b-c``."""
+    for project in ("a", "a-b"):
+        await client.post("/api/v1/projects", json={"metadata": {"name": project}})
+
+    async def posted(project: str, name: str) -> httpx.Response:
+        body = function(name) | {"metadata": {"name": name, "project": project}}
+        path = f"/api/v1/projects/{project}/nuclio/{name}/deploy"
+        return await client.post(path, json={"function": body})
+
+    assert (await posted("a-b", "c")).status_code == 200
+    refused = await posted("a", "b-c")
+    assert refused.status_code == 409
+    assert "function a-b-c exists already, in project a-b" in refused.json()["detail"]
+    status = await client.get("/api/v1/projects/a/nuclio/b-c/deploy")
+    assert status.status_code == 404
+    assert (await client.delete("/api/v2/projects/a/functions/b-c")).status_code == 204
+    assert set(await store.list_functions()) == {"a-b-c"}
+
+
 # The status
 
 

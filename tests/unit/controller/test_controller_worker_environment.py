@@ -17,9 +17,10 @@ CONTROL = "http://127.0.0.1:8070"
 KEY = "0123456789"
 
 
-def environment(key: str = "", **declared: str) -> dict[str, str]:
+def environment(key: str = "", *, by_mlrun: bool = True, **declared: str) -> dict[str, str]:
     env = [{"name": name, "value": value} for name, value in declared.items()]
-    document: dict[str, Any] = {"metadata": {"name": "fn"}, "spec": {"env": env}}
+    labels = {"mlrun/class": "serving"} if by_mlrun else {}
+    document: dict[str, Any] = {"metadata": {"name": "fn", "labels": labels}, "spec": {"env": env}}
     settings = ControllerSettings(
         control_url=CONTROL, control_key=SecretStr(key) if key else None, cores=2
     )
@@ -52,3 +53,7 @@ def test_what_a_function_declares_wins() -> None:
     env = environment(KEY, MLRUN_DBPATH="http://elsewhere", V3IO_ACCESS_KEY="mine")
     assert env["MLRUN_DBPATH"] == "http://elsewhere"
     assert env["V3IO_ACCESS_KEY"] == "mine"
+
+
+def test_the_platforms_key_is_not_for_functions_that_mlrun_did_not_deploy() -> None:
+    assert KEY not in environment(KEY, by_mlrun=False).values()

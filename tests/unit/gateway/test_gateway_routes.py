@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from fake_store import function
-from stoker.gateway import server
 from stoker.gateway.routes import first_segment, origin_form
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.event import Topic
+from stoker.sdk.routing import follow
 
 Place = Any
 
@@ -27,7 +27,7 @@ async def test_health_and_readiness(place: Place) -> None:
 async def test_it_is_alive_but_not_ready_before_it_has_read_the_store(bare: Place) -> None:
     bare.put()
     gateway = await bare.gateway()
-    gateway._view.ready = False
+    gateway._view._read.clear()
     client = await bare.client()
     assert (await client.get("/healthz")).status == 200
     assert (await client.get("/readyz")).status == 503
@@ -267,7 +267,7 @@ async def test_a_deleted_function_is_no_longer_counted(place: Place) -> None:
 async def test_one_mistake_does_not_end_the_following_of_the_store(
     bare: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(server, "RESTART_S", 0.0)
+    monkeypatch.setattr(follow, "RESTART_S", 0.0)
     gateway = await bare.gateway()
     put = gateway.router.put_function
 
@@ -285,7 +285,7 @@ async def test_one_mistake_does_not_end_the_following_of_the_store(
 async def test_one_mistake_does_not_end_the_running_of_invocations(
     bare: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "RESTART_S", 0.0)
+    monkeypatch.setattr(follow, "RESTART_S", 0.0)
     bare.put()
     await bare.gateway(invocation_runners=1)
     worker = await bare.worker()
@@ -307,9 +307,9 @@ async def test_before_the_functions_are_read_an_unknown_name_is_503_and_not_404(
     place: Place,
 ) -> None:
     """A client gives up on a 404; the function was there before the platform restarted."""
-    place.gateways[0]._view.ready = False
+    place.gateways[0]._view._read.clear()
     reply = await (await place.client()).get("/not-read-yet/")
     assert (reply.status, reply.code) == (503, "store_unavailable")
     assert reply.headers["retry-after"] == "1"
-    place.gateways[0]._view.ready = True
+    place.gateways[0]._view._read.set()
     assert (await (await place.client()).get("/not-read-yet/")).status == 404

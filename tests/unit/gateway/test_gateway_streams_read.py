@@ -96,6 +96,12 @@ def ack(worker: FakeWorker, offset: int, shard_id: int = 0) -> None:
         connection.write(frame(Kind.ACK, 0, payload))
 
 
+def nack(worker: FakeWorker, offset: int) -> None:
+    payload = {"trigger": "s", "shard": 0, "offset": offset, "reason": "step x: ValueError"}
+    for connection in worker.connections:
+        connection.write(frame(Kind.NACK, 0, orjson.dumps(payload)))
+
+
 async def test_records_come_in_order_and_are_done_when_their_handler_returned(
     orders: Place,
 ) -> None:
@@ -235,6 +241,34 @@ async def test_unacknowledged_records_of_a_dead_worker_are_tried_again(orders: P
     assert "ended before it acknowledged it" in reasons[2]
 
 
+@pytest.mark.parametrize("when", ["before the answer", "after it"])
+async def test_a_record_that_fails_behind_its_answer_is_tried_again_and_given_up(
+    orders: Place, when: str
+) -> None:
+    orders.store.put(NAME, "bad", "2")
+    orders.put(reader(ack="explicitOnly", maxTries=2))
+    a = await worker(orders)
+
+    def answer(to: Connection, stream: int, meta: dict[str, Any], body: bytes) -> None:
+        offset = meta["record"]["offset"]
+        if body == b"bad" and when == "before the answer":
+            nack(a, offset)
+        to.respond(stream, b"ok")
+        if body == b"bad" and when == "after it":
+            nack(a, offset)
+        # Whatever is acknowledged around it, it is not.
+        ack(a, 2 if offset == 2 else offset - 1)
+
+    a.answer = answer
+    await orders.until(lambda: orders.store.dead and not orders.store.held(NAME))
+    # Again at the end, under a larger offset: an acknowledged one stands for all smaller ones.
+    assert seen(a) == [(1, "1"), (2, "1"), (3, "2")]
+    assert [meta["id"] for meta in a.requests] == [f"{NAME}:0:{n}" for n in (1, 2, 1)]
+    (letter,) = orders.store.dead
+    assert (letter.record.data, letter.record.tries, letter.record.original) == (b"bad", 2, 1)
+    assert letter.reason == "step x: ValueError"
+
+
 async def test_a_failing_record_is_not_acknowledged_by_those_after_it(orders: Place) -> None:
     orders.store.put(NAME, "bad", "2")
     orders.put(reader(ack="explicitOnly", retryIntervalMs=3_600_000))
@@ -243,6 +277,19 @@ async def test_a_failing_record_is_not_acknowledged_by_those_after_it(orders: Pl
     await orders.until(lambda: len(a.requests) == 2)
     ack(a, 2)
     await orders.until(lambda: orders.store.held(NAME) == {1: 2})
+
+
+async def test_what_was_read_ahead_waits_for_the_records_of_a_dead_worker(orders: Place) -> None:
+    orders.store.put(NAME, *map(str, range(1, 7)))
+    orders.put(reader(ack="explicitOnly", ackWindowSize=3))
+    a = await worker(orders)
+    await orders.until(lambda: len(a.requests) == 3)
+    a.die()
+    b = await successor(orders)
+    await orders.until(lambda: len(b.requests) == 3)
+    ack(b, 3)
+    await orders.until(lambda: len(b.requests) == 6)
+    assert [offset for offset, _ in seen(b)] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(("header", "waits"), [("true", True), ("True", True), ("", False)])

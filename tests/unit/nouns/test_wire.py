@@ -35,6 +35,7 @@ SNAPSHOT = {
     "IDLE": 0x18,
     "PONG": 0x19,
     "ACK": 0x1A,
+    "NACK": 0x1B,
 }
 
 

@@ -41,11 +41,15 @@ class Keeper:
 
     def __init__(self) -> None:
         self.acks: list[int] = []
+        self.nacks: list[tuple[int, str]] = []
         self.refused = 0
         self.lost = 0
 
     def on_ack(self, link: Link, offset: int) -> None:
         self.acks.append(offset)
+
+    def on_nack(self, link: Link, offset: int, reason: str) -> None:
+        self.nacks.append((offset, reason))
 
     def on_refused(self, link: Link) -> None:
         self.refused += 1
@@ -106,6 +110,8 @@ async def test_an_acknowledgement_comes_after_the_answer(floor: Floor) -> None:
     assert wire.ids == ["0-1", "next"]
     ack(wire, 1)
     assert keeper.acks == [1]
+    wire.say(Kind.NACK, 0, {"trigger": "stream", "shard": 0, "offset": 2, "reason": "it raised"})
+    assert keeper.nacks == [(2, "it raised")]
     # Of a shard that was not brought by this connection, nobody wants to know.
     ack(wire, 5, shard=1)
     assert keeper.acks == [1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -182,6 +183,26 @@ async def test_a_revived_dead_letter_comes_back_to_its_group_alone(orders: Store
     assert await orders.list_dead(NAME, "a") == []
     # Whoever reads without a group does not see it twice.
     assert [r.sequence for r in await orders.read_records(NAME, 0, first=1, limit=9)] == [1]
+
+
+async def test_a_record_is_moved_to_the_end_with_its_tries(orders: Store) -> None:
+    await orders.subscribe(NAME, 2, "b", from_start=True)
+    await orders.hold_lease(keys.stream_lease(NAME, 0, "b"), OWNER, 10)
+    await put(orders, "bad", "good")
+    bad, _ = await take(orders)
+    assert await orders.requeue_record(NAME, "a", replace(bad, tries=2)) == 3
+    assert await orders.requeue_record(NAME, "a", replace(bad, tries=2)) == 0
+    (again,) = await take(orders)
+    assert (again.data, again.sequence, again.tries, again.original) == (b"bad", 3, 2, 1)
+    # Whoever takes over finds the number of the try too; the next move keeps where it began.
+    held, _ = await orders.pending_records(NAME, 0, "a", first=3)
+    assert [(record.tries, record.original) for record in held] == [(2, 1)]
+    assert await orders.requeue_record(NAME, "a", replace(again, tries=3)) == 4
+    (again,) = await take(orders)
+    await orders.bury_record(NAME, "a", again, reason="r", function="f")
+    (letter,) = await orders.list_dead(NAME, "a")
+    assert (letter.record.sequence, letter.record.tries) == (1, 3)
+    assert [record.sequence for record in await take(orders, group="b")] == [1, 2]
 
 
 async def test_one_record_is_repeated_and_a_whole_shard_is_read_again(orders: Store) -> None:

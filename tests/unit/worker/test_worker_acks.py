@@ -12,7 +12,7 @@ import orjson
 from nuclio_sdk.event import TriggerInfo
 
 from stoker.nouns.wire import Kind, RequestMeta
-from stoker.worker.acks import Acks
+from stoker.worker.acks import FAILED, Acks
 from stoker.worker.connection import Connection
 from stoker.worker.event import make_event
 from stoker.worker.ticket import Ticket
@@ -83,6 +83,15 @@ async def test_an_acknowledgement_goes_to_who_brought_the_record() -> None:
     acks.note(ticket(other))
     await acks.control(event(offset=9).compile_explicit_ack_message())
     assert [ack["offset"] for _, _, ack in other.sent] == [9]
+
+
+async def test_a_failure_goes_the_same_way_and_never_with_an_endless_reason() -> None:
+    acks, one = Acks(asyncio.get_running_loop()), FakeConnection()
+    acks.note(ticket(one))
+    attributes = {"topic": "shop/orders", "partition": 1, "offset": 7, "reason": "x" * 9999}
+    await acks.control({"kind": FAILED, "attributes": attributes})
+    ((kind, stream, told),) = one.sent
+    assert (kind, stream, told["offset"], len(told["reason"])) == (Kind.NACK, 0, 7, 2000)
 
 
 async def test_older_graphs_name_every_stream_by_a_slash() -> None:

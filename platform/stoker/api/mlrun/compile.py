@@ -16,10 +16,10 @@ from stoker.api.mlrun.environment import environment
 from stoker.api.mlrun.function_object import LATEST, FunctionObject, mapping, refuse
 from stoker.api.mlrun.serving import WRAPPER, served
 from stoker.api.submit import Note
-from stoker.nouns.function import PROJECT_LABEL
+from stoker.nouns.function import MLRUN_CLASS_LABEL, PROJECT_LABEL
 from stoker.nouns.stream_trigger import STREAM_KINDS
 
-CLASS_LABEL = "mlrun/class"
+
 TAG_LABEL = "nuclio.io/tag"
 CONNECTIONS = 256
 """Requests that one worker of an asynchronous graph holds at once, unless a trigger is declared. A
@@ -104,7 +104,7 @@ def _configured(function: FunctionObject) -> dict[str, Any]:
     metadata, spec = mapping(whole, "metadata"), mapping(whole, "spec")
     labels = mapping(metadata, "labels") | mapping(function.metadata, "labels")
     labels = {key: str(value) for key, value in labels.items() if value is not None}
-    labels |= {PROJECT_LABEL: function.project, CLASS_LABEL: function.kind}
+    labels |= {PROJECT_LABEL: function.project, MLRUN_CLASS_LABEL: function.kind}
     if function.tag and function.tag != LATEST:
         labels[TAG_LABEL] = function.tag
     return {

@@ -33,7 +33,7 @@ from stoker.api.mlrun.turns import Turns
 from stoker.api.overview import Snapshot
 from stoker.api.reply import Json, flag, json_body
 from stoker.api.settings import ApiSettings
-from stoker.nouns.errors import BadRequest, NotFound
+from stoker.nouns.errors import BadRequest, Conflict, NotFound
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.record import FunctionRecord, FunctionState
 from stoker.store import Store
@@ -112,17 +112,18 @@ class Deploys:
             where = deploy_status.addresses(
                 function.full_name, str(function.spec.get("service_type") or ""), self.settings
             )
-            state = {"state": str(FunctionState.WAITING_FOR_BUILD)}
-            document = function.document | {"status": state | where}
-            # Before the deploy: an object that could not be stored must not be running.
+            # Before the deploy: an object that could not be stored must not be running. Without a
+            # state, which is looked up when it is read.
+            document = function.document | {"status": where}
             key = await self.catalog.functions.store(
                 project, function.name, document, tag=function.tag, versioned=(True, False)
             )
             record = await submit.update(
                 self.store, function.full_name, compiled.document, compiled.notes
             )
+        status = where | {"state": str(FunctionState.WAITING_FOR_BUILD)}
         metadata = function.metadata | {"hash": key}
-        return document | {"metadata": metadata}, record
+        return document | {"metadata": metadata, "status": status}, record
 
     async def _compiled(
         self, function: FunctionObject, builder_env: Any
@@ -130,6 +131,11 @@ class Deploys:
         if not isinstance(builder_env, dict):
             raise BadRequest(f"builder_env must be a mapping, was {type(builder_env).__name__}")
         record = await self.store.get_function(function.full_name)
+        if record is not None and record.project != function.project:
+            raise Conflict(
+                f"function {record.name} exists already, in project {record.project}: give "
+                f"{function.name!r} of project {function.project} another name"
+            )
         earlier = [r.document for r in (record and (record.candidate, record.serving)) or () if r]
         function = await self._unmasked(function, earlier)
         function = await asyncio.to_thread(with_local_code, function)
@@ -164,7 +170,7 @@ class Deploys:
         # A client that follows a deploy asks from 1 on; 0 is only a question about the state.
         follows = since_ms > 0
         record = await (self._news(name, since_ms) if follows else self.store.get_function(name))
-        if record is None:
+        if record is None or record.project != project:
             raise NotFound(f"Function not found: no function {name} is deployed")
         status = deploy_status.status_fields(record, self.settings)
         if follows:

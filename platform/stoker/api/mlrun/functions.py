@@ -139,7 +139,9 @@ class Functions:
         async with self.turns.of(project, name):
             tags = await self.catalog.functions.tags(project, name)
             for deployed in {full_name(project, name, tag) for tag in [LATEST, *tags]}:
-                await self.store.delete_function(deployed)
+                record = await self.store.get_function(deployed)
+                if record is not None and record.project == project:
+                    await self.store.delete_function(deployed)
             await self.catalog.functions.delete(project, name)
         return Response(status_code=204)
 
@@ -183,7 +185,7 @@ def _with_status(
     if kind not in DEPLOYED_KINDS:
         return function
     status = part(function, "status")
-    if record is not None:
+    if record is not None and record.project == text_at(function, "metadata", "project"):
         function["status"] = status | deploy_status.status_fields(record, settings)
     elif status:
         # Whatever was deployed is gone: an address left here would be called.

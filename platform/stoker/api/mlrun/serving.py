@@ -16,6 +16,7 @@ from typing import Any
 
 from stoker.api.mlrun.function_object import FunctionObject, mapping
 from stoker.api.submit import Note
+from stoker.sdk.graph.failures import telling_failures
 from stoker.sdk.graph.rewrite import localized
 
 SPEC_VARIABLE = "SERVING_SPEC_ENV"
@@ -76,6 +77,8 @@ def served(function: FunctionObject, triggers: Mapping[str, Any]) -> Served:
         )
     if any(_kind(trigger) in _STREAM_KINDS for trigger in triggers.values()):
         spec["parameters"] = _prompt_commits(spec["parameters"])
+        if _acknowledges(triggers):
+            spec["graph"] = telling_failures(spec["graph"])
     sources, secrets, said = _secrets(function)
     notes += said
     if sources:
@@ -123,6 +126,14 @@ def _without_endpoints(value: Any) -> Any:
         if isinstance(kept.get(key), dict):
             kept[key] = {name: _without_endpoints(step) for name, step in kept[key].items()}
     return kept
+
+
+def _acknowledges(triggers: Mapping[str, Any]) -> bool:
+    """Whether the graph's runtime says itself which records are done: behind streams alone."""
+    if any(_kind(trigger) in ("", "http") for trigger in triggers.values()):
+        return False
+    declared = [trigger for trigger in triggers.values() if _kind(trigger) in _STREAM_KINDS]
+    return any(trigger.get("explicitAckMode") in ("enable", "explicitOnly") for trigger in declared)
 
 
 def _kind(trigger: Any) -> str:

@@ -14,16 +14,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stoker.sdk.graph.failed import Failed
     from stoker.sdk.graph.steps import BatchHttpRequests, RemoteFunctionStep, RemoteStep
 
-__all__ = ["BatchHttpRequests", "RemoteFunctionStep", "RemoteStep"]
+__all__ = ["BatchHttpRequests", "Failed", "RemoteFunctionStep", "RemoteStep"]
 
 _HOME = "stoker.sdk.graph.steps"
+_ELSEWHERE = {"Failed": "stoker.sdk.graph.failed"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME), name)
+    value = getattr(importlib.import_module(_ELSEWHERE.get(name, _HOME)), name)
     globals()[name] = value
     return value

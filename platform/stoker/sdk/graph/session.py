@@ -37,6 +37,7 @@ class Neighbours(Protocol):
         *,
         timeout: float | None = None,
         deadline: float | None = None,
+        watched: bool = False,
         request_id: str = "",
     ) -> Awaitable[Reply]:
         """Calls one."""
@@ -125,7 +126,12 @@ class Session:
         began = time.monotonic()
         try:
             return await self.neighbours.call(
-                *request, timeout=timeout, deadline=deadline, request_id=request_id
+                *request,
+                timeout=timeout,
+                deadline=deadline,
+                # The step that runs is cancelled with its request: see `stoker.sdk.graph.carry`.
+                watched=running is not None,
+                request_id=request_id,
             )
         except StokerError as error:
             if timed_out(error, began, timeout):

@@ -43,6 +43,9 @@ class Debtor(Protocol):
     def on_ack(self, link: Link, offset: int, /) -> None:
         """The worker has done with everything that it was given, up to an offset."""
 
+    def on_nack(self, link: Link, offset: int, reason: str, /) -> None:
+        """The worker failed the very record at an offset, after it had answered or before."""
+
     def on_refused(self, link: Link, /) -> None:
         """The worker took none of it: the record is on its way to another one."""
 
@@ -59,6 +62,7 @@ class Call:
         record: the record of a stream that this is; None for a request.
         debtor: who hears of that record's acknowledgement, should one follow the answer.
         pin: the worker that shall run it, for as long as that one takes requests.
+        watched: the caller cancels it by itself when its deadline passes: no timer is needed.
         seq: place in the order of arrival at its function.
         arrived, sent: CLOCK_MONOTONIC seconds of submission and of the last dispatch (0: never).
         cold: it waited for a worker while none was warm.
@@ -95,6 +99,7 @@ class Call:
         "timer",
         "trigger",
         "warm_at",
+        "watched",
     )
 
     def __init__(
@@ -112,6 +117,7 @@ class Call:
         record: RecordMeta | None = None,
         debtor: Debtor | None = None,
         pin: Link | None = None,
+        watched: bool = False,
     ) -> None:
         self.caller = caller
         self.id = id
@@ -122,6 +128,7 @@ class Call:
         self.deadline = deadline
         self.idempotent = idempotent
         self.trigger = trigger
+        self.watched = watched
         self.record = record
         self.debtor = debtor
         self.pin = pin

@@ -147,7 +147,8 @@ class Lane:
         if call.deadline is not None:
             if call.deadline <= now:
                 return self._fail(call, refusals.late())
-            call.timer = self._clock.call_at(call.deadline, partial(self._expire, call))
+            if not call.watched:
+                call.timer = self._clock.call_at(call.deadline, partial(self._expire, call))
         if call.pin is not None and call.pin.slot >= 0:
             return kept.wait(self, call, call.pin)
         if not self.room:

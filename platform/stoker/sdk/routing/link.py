@@ -14,7 +14,6 @@ import orjson
 from stoker.nouns.errors import DeadlineExceeded, HandlerFailed
 from stoker.nouns.record import Phase
 from stoker.nouns.wire import (
-    Ack,
     FrameReader,
     Hello,
     Kind,
@@ -279,8 +278,8 @@ class Link(asyncio.Protocol):
                 self.owner.link_changed(self)
             case Kind.END:
                 self._on_end(stream, orjson.loads(payload))
-            case Kind.ACK:
-                self._on_ack(orjson.loads(payload))
+            case Kind.ACK | Kind.NACK:
+                self._on_verdict(kind, orjson.loads(payload))
             case Kind.PONG:
                 if self._pongs:
                     self._pongs.pop(0)()
@@ -291,10 +290,12 @@ class Link(asyncio.Protocol):
             case _:
                 raise ProtocolError(f"a frame of kind {kind:#x}")
 
-    def _on_ack(self, ack: Ack) -> None:
-        debtor = self.debtors.get((ack["trigger"], ack["shard"]))
-        if debtor is not None:
-            debtor.on_ack(self, ack["offset"])
+    def _on_verdict(self, kind: int, said: dict[str, Any]) -> None:
+        debtor = self.debtors.get((said["trigger"], said["shard"]))
+        if debtor is not None and kind == Kind.ACK:
+            debtor.on_ack(self, said["offset"])
+        elif debtor is not None:
+            debtor.on_nack(self, said["offset"], said["reason"])
 
     def _on_progress(self, kind: int, call: Call, payload: bytes) -> None:
         if kind == Kind.HEAD:

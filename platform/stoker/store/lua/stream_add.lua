@@ -76,8 +76,8 @@ local function drop_while(key, most, goes)
   return freed
 end
 
--- Adds {data, key, info, group} records; first sequence number, or {-1}: no such stream,
--- {-2, shards}: no such shard, {-3}: full.
+-- Adds {data, key, info, group, try, original} records; first sequence number, or {-1}: no such
+-- stream, {-2, shards}: no such shard, {-3}: full.
 local function add(records)
   local text = redis.call('HGET', KEYS[1], ARGV[1])
   if not text then
@@ -124,7 +124,7 @@ local function add(records)
   for _, record in ipairs(records) do
     last = last + 1
     redis.call('XADD', key, id_of(last), 't', string.format('%.0f', now), 'd', record[1],
-      'k', record[2], 'i', record[3], 'g', record[4])
+      'k', record[2], 'i', record[3], 'g', record[4], 'x', record[5] or '1', 'o', record[6] or '0')
   end
   redis.call('HSET', KEYS[3], 'last', string.format('%.0f', last),
     'bytes', string.format('%.0f', bytes + size))

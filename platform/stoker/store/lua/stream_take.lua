@@ -32,6 +32,10 @@ while true do
     end
     if fields.g == '' or fields.g == ARGV[3] then
       mine[#mine + 1] = entry
+      if fields.x ~= '1' then
+        redis.call('XCLAIM', KEYS[2], ARGV[3], ARGV[4], 0, entry[1], 'RETRYCOUNT', fields.x,
+          'JUSTID')
+      end
     else
       -- It was replayed for another group.
       redis.call('XACK', KEYS[2], ARGV[3], entry[1])
