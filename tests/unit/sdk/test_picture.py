@@ -206,6 +206,12 @@ def test_the_flow_stays_on_a_line_and_handlers_hang_below_it() -> None:
     assert spots["oops"].top > spots["b"].bottom
 
 
+def test_a_handler_hangs_below_also_where_nothing_stands_beside_it() -> None:
+    steps = {"a": {"handler": "f", "on_error": "oops"}, "oops": {"kind": "error_step"}}
+    spots = placed(sketch(flow(**steps))).spots
+    assert spots["oops"].top > spots["a"].bottom
+
+
 def test_the_flow_stays_on_its_line_when_every_step_has_the_same_handler() -> None:
     steps: dict[str, dict[str, Any]] = {
         f"s{number}": {"handler": "f", "after": [f"s{number - 1}"] * (number > 0), "on_error": "no"}
