@@ -16,12 +16,8 @@ from pathlib import Path
 
 warnings.simplefilter("ignore")
 
-import mlrun  # noqa: E402, F401
-import mlrun.artifacts  # noqa: E402
-import mlrun.serving.remote  # noqa: E402
-import mlrun.serving.routers  # noqa: E402
 import nuclio  # noqa: E402, F401
-import pandas  # noqa: E402, F401, ICN001
+import pandas  # noqa: E402, F401
 import requests  # noqa: E402, F401
 
 

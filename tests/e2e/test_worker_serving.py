@@ -687,6 +687,39 @@ async def test_an_idle_worker_that_is_drained_or_terminated_exits_at_once(
     assert zygote.exit_of(terminated.pid) == 0
 
 
+async def test_an_asynchronous_termination_callback_is_awaited_but_not_for_ever(
+    start: Start, zygote: ZygoteUnderTest
+) -> None:
+    source = """
+import asyncio
+def handler(context, event):
+    return event.body
+def init_context(context):
+    async def last():
+        await asyncio.sleep({seconds})
+        open("bye", "w").close()
+    context.platform.set_termination_callback(last)
+"""
+    patient = await start(source.replace("{seconds}", "0.2"))
+    hangs = await start(source.replace("{seconds}", "600"), termination_s=0.1)
+    for worker in (patient, hangs):
+        worker.client.write(frame(Kind.DRAIN, 0))
+        assert zygote.exit_of(worker.pid) == 0
+    assert Path(patient.launch.code_dir, "bye").exists()
+    assert not Path(hangs.launch.code_dir, "bye").exists()
+    assert any("did not end within" in line["message"] for line in hangs.lines)
+
+
+async def test_a_failure_past_the_deadline_is_the_deadlines(start: Start) -> None:
+    worker = await start(
+        "import time\ndef handler(context, event):\n    time.sleep(0.3)\n"
+        "    return context.Response(status_code=400, body='a step failed')\n"
+    )
+    reply = await worker.client.call(deadline_s=0.1)
+    assert (reply.status, reply.meta["code"]) == (408, "deadline_exceeded")
+    assert (await worker.client.call(deadline_s=30)).body == b"a step failed"
+
+
 async def test_prints_and_logs_become_json_lines(start: Start) -> None:
     worker = await start(
         """

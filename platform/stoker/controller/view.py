@@ -20,6 +20,9 @@ from stoker.nouns.record import (
     WorkerRecord,
 )
 
+REPORTERS = 256
+"""Reporters of one function that are remembered while they are silent."""
+
 
 @dataclass(slots=True)
 class Slot:
@@ -159,7 +162,7 @@ class Live:
             expire with their gateways, what they told does not.
         crashes: monotonic seconds of the crashes of all its workers since one of them served.
         blocked_until: a crash loop: nothing is started before.
-        reported: requests answered, by gateway, as each last reported it; a restarted gateway
+        reported: requests answered, by reporter, as each last reported it; a restarted gateway
             begins at nought again. ``answered``: all of them together, which never falls;
             ``answered_at_crash``: that at the last crash.
         scaled: what its replicas amounted to last; beside a failed candidate the record's state
@@ -199,7 +202,7 @@ class Live:
     scaled: FunctionState | None = None
 
     def see(self, demand: dict[str, Demand]) -> None:
-        """Takes what the gateways, by their names, report of it now."""
+        """Takes what the gateways and the workers of graphs, by their names, report of it now."""
         self.demand = demand
         for gateway, seen in demand.items():
             before = self.reported.get(gateway, 0)
@@ -207,6 +210,9 @@ class Live:
             self.answered += seen.answered if restarted else seen.answered - before
             self.reported[gateway] = seen.answered
             self.last_active = max(self.last_active, seen.last_active)
+        if len(self.reported) > REPORTERS:
+            # Workers of graphs come and go, each under a name of its own.
+            self.reported = {name: self.reported[name] for name in demand}
 
     def rest_from(self, now: float) -> None:
         """Whether it was idle until ``now`` (monotonic seconds) nobody knows: its window begins."""

@@ -10,8 +10,9 @@ Key                                      Type    TTL       Written by: what
 ``stoker:projects``                      hash    none      API: name → project document
 ``stoker:replicas``                      set     none      controller: ids; pruned when read
 ``stoker:replica:<id>``                  string  120 s     controller: ReplicaRecord
-``stoker:demand``                        set     none      gateways: who reports; pruned when read
-``stoker:demand:<gateway>``              string  5 s       one gateway: function → Demand
+``stoker:demand``                        set     none      reporters: who; pruned when read
+``stoker:demand:<reporter>``             string  5 s       a gateway, or a graph's worker that calls
+                                                           functions: function → Demand
 ``stoker:metrics``                       set     none      gateways: who reports; pruned when read
 ``stoker:metrics:<gateway>``             string  10 s      one gateway: snapshot of its metrics
 ``stoker:lease:<name>``                  string  given     the holder: its owner id

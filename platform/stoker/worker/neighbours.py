@@ -60,7 +60,7 @@ class Neighbours:
     async def prepare(self, names: Iterable[str]) -> None:
         """Connects now, and to the functions ``names``, so that the first request need not wait.
 
-        A store that is away is tried again by the first call.
+        A store that is away, or slow, is tried again by the first call.
         """
         try:
             await self._board(names)

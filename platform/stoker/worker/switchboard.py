@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from stoker.nouns.errors import BodyTooLarge, FunctionNotFound
+from stoker.nouns.errors import BodyTooLarge, FunctionNotFound, StoreUnavailable
 from stoker.nouns.function import near_names
 from stoker.nouns.record import FunctionRecord
 from stoker.sdk.routing import Call, Lane, Router
@@ -19,6 +19,10 @@ from stoker.store import Store
 
 PACE = Pace(rests=True)
 """A graph's worker that calls nobody says nothing: there are many, and each would wake Redis."""
+
+
+OPEN_S = 3.0
+"""Seconds until what is wanted has been read: a graph must not wait for a store that hangs."""
 
 
 class Switchboard:
@@ -42,13 +46,20 @@ class Switchboard:
         """Connects, and knows the functions ``names`` when it returns.
 
         Raises:
-            StoreUnavailable: Redis cannot be reached.
+            StoreUnavailable: Redis cannot be reached, or does not answer for long.
         """
         board = cls(await Store.connect(redis_url), reporter, names)
         follower = board._follower
         for work in (follower.follow, follower.refresh, follower.report_demand):
             board._keep(work)
-        await follower.until_ready()
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await follower.until_ready()
+        except BaseException as exc:
+            await board.close()
+            if isinstance(exc, TimeoutError):
+                raise StoreUnavailable(f"the store did not answer within {OPEN_S:g} s") from exc
+            raise
         return board
 
     def find(self, function: str) -> FunctionRecord | None:

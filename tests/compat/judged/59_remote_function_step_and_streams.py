@@ -3,7 +3,6 @@
 The step's other arguments (``subpath``, ``method``, …) do not survive mlrun's own serialization.
 """
 
-import time
 from pathlib import Path
 
 import mlrun

@@ -31,7 +31,6 @@ fn.with_http(workers=3)
 fn.spec.min_replicas, fn.spec.max_replicas = 1, 4
 fn.with_limits(mem="1Gi", cpu=1)
 fn.metadata.labels["team"] = "a"
-fn.set_state_thresholds
 submitted = fn.deploy(tag="v1", wait=False)
 assert submitted is fn, submitted
 command = fn.wait_for_deployment(timeout=60)

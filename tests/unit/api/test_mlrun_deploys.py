@@ -77,7 +77,7 @@ async def test_a_deploy_writes_a_revision_and_stores_the_object(
     data = reply.json()["data"]
     assert data["spec"]["env"] == [{"name": "A", "value": "b"}]
     assert data["status"]["nuclio_name"] == "shop-echo"
-    assert data["status"]["external_invocation_urls"] == ["127.0.0.1:8080/shop-echo"]
+    assert data["status"]["external_invocation_urls"] == ["127.0.0.1:8080/shop-echo/"]
     record = await store.get_function("shop-echo")
     assert record is not None
     assert record.project == "shop"
@@ -88,6 +88,17 @@ async def test_a_deploy_writes_a_revision_and_stores_the_object(
         f"{PROJECT}/functions/echo", params={"hash_key": data["metadata"]["hash"]}
     )
     assert by_hash.status_code == 200
+
+
+@pytest.mark.usefixtures("settling")
+async def test_every_deployed_version_is_found_by_its_hash(shop: httpx.AsyncClient) -> None:
+    keys = {}
+    for value in ("1", "2"):
+        reply = await post(shop, function(env=[{"name": "V", "value": value}]))
+        keys[value] = reply.json()["data"]["metadata"]["hash"]
+    for value, key in keys.items():
+        found = await shop.get(f"{PROJECT}/functions/echo", params={"hash_key": key})
+        assert found.json()["func"]["spec"]["env"] == [{"name": "V", "value": value}]
 
 
 @pytest.mark.usefixtures("settling")
@@ -314,7 +325,7 @@ async def test_the_status_carries_state_addresses_and_log(shop: httpx.AsyncClien
     reply = await wait_settled(shop)
     assert reply.headers["x-mlrun-name"] == "shop-echo"
     assert reply.headers["x-mlrun-address"] == "127.0.0.1:8080/shop-echo"
-    assert reply.headers["x-mlrun-external-invocation-urls"] == "127.0.0.1:8080/shop-echo"
+    assert reply.headers["x-mlrun-external-invocation-urls"] == "127.0.0.1:8080/shop-echo/"
     assert reply.headers["x-mlrun-internal-invocation-urls"] == "127.0.0.1:8080/shop-echo"
     assert reply.headers["x-mlrun-container-image"] == ""
     assert "(info) image mlrun/mlrun is kept and has no effect here" in reply.text
@@ -381,6 +392,30 @@ async def test_a_failed_deploy_ends_the_wait_with_its_log(
     reply = await waiting
     assert reply.headers["x-mlrun-function-status"] == "error"
     assert "(error) pip install failed" in reply.text
+
+
+@pytest.mark.parametrize("state", [FunctionState.ERROR, FunctionState.UNHEALTHY, None])
+async def test_an_end_without_new_lines_is_told_at_once(
+    shop: httpx.AsyncClient,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    state: FunctionState | None,
+) -> None:
+    await post(shop, function(image="x"))
+    last = float((await look(shop)).headers["x-mlrun-last-timestamp"])
+
+    def ended(record: FunctionRecord) -> FunctionRecord:
+        if state:
+            return record.model_copy(update={"state": state})
+        done = {"state": FunctionState.READY, "serving": record.candidate, "candidate": None}
+        return record.model_copy(update=done)
+
+    await store.update_function("shop-echo", ended)
+    monkeypatch.setattr(deploys, "HOLD_S", 3600.0)
+    async with asyncio.timeout(60):
+        reply = await look(shop, last)
+    assert reply.headers["x-mlrun-function-status"] == str(state or "ready")
+    assert reply.text == ""
 
 
 @pytest.mark.usefixtures("settling")

@@ -186,7 +186,7 @@ async def test_the_status_is_that_of_what_is_deployed_now(
     assert status["state"] == "ready"
     assert status["nuclio_name"] == "shop-echo"
     assert status["address"] == "127.0.0.1:8080/shop-echo"
-    assert status["external_invocation_urls"] == ["127.0.0.1:8080/shop-echo"]
+    assert status["external_invocation_urls"] == ["127.0.0.1:8080/shop-echo/"]
 
     def asleep(record: FunctionRecord) -> FunctionRecord:
         zero = {"state": FunctionState.SCALED_TO_ZERO, "desired_zero": True}

@@ -163,6 +163,15 @@ async def test_a_model_router_without_tracking_has_nothing_to_wait_for(
     assert (await shop.get(f"{V1}/shop/model-endpoints")).json() == {"endpoints": []}
 
 
+async def test_a_router_that_another_server_compiled_asks_without_a_project(
+    shop: httpx.AsyncClient,
+) -> None:
+    """A real MLRun 1.7 deployed it by Nuclio's API: the spec that it wrote names no project."""
+    task = (await shop.get("/api/v1/projects//background-tasks/None")).json()
+    assert task["status"]["state"] == "succeeded"
+    assert (await shop.get("/api/v1/projects//background-tasks/other")).status_code == 404
+
+
 async def test_there_are_no_pipelines_and_the_reply_says_where_workflows_are(
     shop: httpx.AsyncClient,
 ) -> None:

@@ -68,6 +68,13 @@ async def worker(place: Place, name: str = "a", of: str = "reads") -> FakeWorker
     return found
 
 
+async def consumers(place: Place) -> list[Any]:
+    """The gateway's own books, for what no frame shows."""
+    found = place.gateways[0]._streams._consumers
+    await place.until(lambda: found)
+    return list(found.values())
+
+
 async def successor(place: Place) -> FakeWorker:
     """A worker in place of one that died."""
     found: FakeWorker = await place.worker("b", of="reads", phase="starting")
@@ -283,7 +290,8 @@ async def test_what_was_read_ahead_waits_for_the_records_of_a_dead_worker(orders
     orders.store.put(NAME, *map(str, range(1, 7)))
     orders.put(reader(ack="explicitOnly", ackWindowSize=3))
     a = await worker(orders)
-    await orders.until(lambda: len(a.requests) == 3)
+    (consumer,) = await consumers(orders)
+    await orders.until(lambda: len(consumer._hand.unacked) == 3)
     a.die()
     b = await successor(orders)
     await orders.until(lambda: len(b.requests) == 3)

@@ -117,6 +117,25 @@ async def test_the_deadline_travels(stage: Stage) -> None:
     assert worker.requests[0]["deadline"] == ticket.deadline
 
 
+async def test_what_nobody_waits_for_has_no_deadline_and_no_client_that_leaves(
+    stage: Stage,
+) -> None:
+    worker = await stage.function()
+    seen: list[Any] = []
+
+    def build(flow: Any) -> None:
+        flow.to(**remote(subpath="hold")).to(name="note", handler="note")
+
+    graph = await stage.run(build, namespace={"note": seen.append})
+    ticket = graph.ticket(5.0)
+    assert "id" in json.loads((await graph.ask({"n": 1}, ticket)).body)
+    await stage.until(lambda: worker.held)
+    assert worker.requests[0]["deadline"] is None
+    ticket.cancel()
+    worker.release()
+    await stage.until(lambda: seen)
+
+
 async def test_a_functions_own_timeout_is_earlier_than_a_late_deadline(stage: Stage) -> None:
     worker = await stage.function(spec={"eventTimeout": "2s"})
     graph = await stage.run(one_step(subpath="meta"))
@@ -125,10 +144,19 @@ async def test_a_functions_own_timeout_is_earlier_than_a_late_deadline(stage: St
     assert worker.requests[0]["deadline"] < ticket.deadline - 50
 
 
-async def test_past_the_deadline_the_step_fails_as_the_gateway_would_answer(stage: Stage) -> None:
-    await stage.function()
+async def test_past_the_deadline_the_call_is_cancelled_and_not_tried_again(stage: Stage) -> None:
+    worker = await stage.function()
+    graph = await stage.run(one_step(subpath="$path", retries=3))
+    reply = await graph.ask({}, graph.ticket(0.05), path="/hold")
+    assert "nobody waits for the answer any more" in reply.body
+    await stage.until(lambda: worker.cancelled)
+    assert (await graph.ask({"n": 2}, path="/echo")).body == '{"n": 2}', "the flow lives on"
+
+
+async def test_a_functions_own_timeout_is_the_408_that_the_gateway_gives(stage: Stage) -> None:
+    await stage.function(spec={"eventTimeout": "50ms"})
     graph = await stage.run(one_step(subpath="hold", retries=3))
-    reply = await graph.ask({}, graph.ticket(0.05))
+    reply = await graph.ask({})
     assert reply.status_code == 400
     assert "unexpected response status 408" in reply.body
     assert "deadline_exceeded" in reply.body

@@ -68,6 +68,20 @@ async def test_a_store_that_is_away_is_tried_again_by_the_next_call(stage: Stage
     assert (await call(neighbours)).status == 200
 
 
+async def test_a_store_that_hangs_does_not_hold_up_the_start(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stoker.worker.switchboard.OPEN_S", 0.05)
+    await stage.function()
+    neighbours = stage.reach()
+    stage.store.available = False
+    await neighbours.prepare(["p-echo"])
+    with pytest.raises(StoreUnavailable, match="did not answer within"):
+        await call(neighbours)
+    stage.store.available = True
+    assert (await call(neighbours)).status == 200
+
+
 async def test_calls_go_on_while_the_store_is_away(stage: Stage) -> None:
     await stage.function()
     neighbours = stage.reach()

@@ -19,7 +19,6 @@ from stoker.api.submit import Note
 from stoker.nouns.function import MLRUN_CLASS_LABEL, PROJECT_LABEL
 from stoker.nouns.stream_trigger import STREAM_KINDS
 
-
 TAG_LABEL = "nuclio.io/tag"
 CONNECTIONS = 256
 """Requests that one worker of an asynchronous graph holds at once, unless a trigger is declared. A

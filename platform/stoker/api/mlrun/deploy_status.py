@@ -32,7 +32,9 @@ def addresses(name: str, service_type: str, settings: ApiSettings) -> dict[str, 
     """Where a function is called, by the name that it is deployed under."""
     address = invocation_address(name, settings)
     # MLRun's client speaks https to the external URL of such a service, plain http to its address.
-    external = [] if service_type == _NOT_EXPOSED else [address]
+    # To an exposed one it goes with a slash at the end, as on Nuclio's ingress: MLRun's examples
+    # write f"{fn.deploy()}v2/models/…". The gateway takes two slashes for one.
+    external = [] if service_type == _NOT_EXPOSED else [f"{address}/"]
     return {
         "nuclio_name": name,
         "address": address,

@@ -17,7 +17,8 @@ from stoker.store.catalog.tasks import SUCCEEDED, TaskSearch
 
 NO_TASK = "None"
 """What a model router without tracking asks about on its first request: it was given no task, and
-writes that into the path. There is nothing to wait for."""
+writes that into the path, after an empty project when a newer MLRun server compiled it. There is
+nothing to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Tasks:
             Route(root, self.list_all, methods=["GET"]),
             Route(root + "/{name}", self.read, methods=["GET"]),
             Route("/api/v1/background-tasks/{name}", self.read, methods=["GET"]),
+            Route("/api/v1/projects//background-tasks/{name}", self.read, methods=["GET"]),
         ]
 
     async def list_all(self, request: Request) -> Response:
@@ -51,7 +53,7 @@ class Tasks:
     async def read(self, request: Request) -> Response:
         """One task."""
         project, name = request.path_params.get("project", ""), request.path_params["name"]
-        if project and name == NO_TASK:
+        if name == NO_TASK:
             return Json(_nothing_to_wait_for(project))
         return Json(await self.catalog.tasks.find(project, name))
 

@@ -13,7 +13,7 @@ from urllib3.util.retry import Retry
 
 from stoker.nouns.errors import StokerError
 from stoker.sdk.graph.request import Place, Request, local_request, place
-from stoker.sdk.graph.running import RUNNING
+from stoker.sdk.graph.running import BOUNDS
 from stoker.sdk.graph.session import REDIRECTS, Neighbours, redirected, refusal, timed_out
 
 
@@ -113,15 +113,11 @@ class BlockingSession:
             retry.sleep(seen)
 
     def _call(self, request: Request, url: str, timeout: float | None) -> Response:
-        running = RUNNING.get()
+        request_id, deadline = BOUNDS.get()
         began = time.monotonic()
-        request_id = running.id if running is not None else ""
         try:
             answer = self._neighbours.call_blocking(
-                *request,
-                timeout=timeout,
-                deadline=running.deadline if running is not None else None,
-                request_id=request_id,
+                *request, timeout=timeout, deadline=deadline, request_id=request_id
             )
         except StokerError as error:
             if timed_out(error, began, timeout):
@@ -144,8 +140,7 @@ class BlockingSession:
 
 def _too_late(seconds: float) -> bool:
     """Whether the request will be over by then."""
-    running = RUNNING.get()
-    deadline = running.deadline if running is not None else None
+    deadline = BOUNDS.get().deadline
     return deadline is not None and time.monotonic() + seconds >= deadline
 
 

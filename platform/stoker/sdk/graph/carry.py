@@ -15,7 +15,7 @@ from typing import Any
 from storey.dtypes import StreamCompletion, _termination_obj
 
 from stoker.nouns.errors import DeadlineExceeded
-from stoker.sdk.graph.running import RUNNING, running
+from stoker.sdk.graph.running import BOUNDS, bounds, running
 from stoker.sdk.routing.reply import Reply
 
 IN_FLIGHT = 8
@@ -87,10 +87,11 @@ class Carried:
     async def _through(self, event: Any, turn: _Turn | None) -> None:
         """The call, and what follows. A place is held for as long as the function works at it."""
         request = running(event)
-        RUNNING.set(request)
+        waited = request is not None and not request.done and _awaitable(event) is not None
+        BOUNDS.set(bounds(request, waited=waited))
         task = asyncio.current_task()
         leave = task.cancel if task is not None else None
-        if request is not None and leave is not None:
+        if waited and request is not None and leave is not None:
             request.on_end(leave)
         streams = False
         try:
@@ -103,7 +104,7 @@ class Carried:
                 if not streams:
                     await response.read()
         except asyncio.CancelledError:
-            if request is None or task is None or not request.ended:
+            if not waited or request is None or task is None or not request.ended:
                 raise
             # Not a cancelled task: what the graph does about errors, it does here too.
             task.uncancel()
@@ -133,21 +134,24 @@ class Carried:
             Exception: that of the last try.
         """
         tried, tries = 1, (self.retries or 0) + 1
-        while True:
-            if self.logger:
-                left = tries - tried
-                self.logger.warn(
-                    f"{self.name} failed to process event ({left} retries left): {exc}"
-                )
-            if tried >= tries:
-                raise exc
-            backoff_s = (self.backoff_factor or 1) * 2 ** (tried - 1)
-            await asyncio.sleep(min(LONGEST_BACKOFF_S, backoff_s))
-            try:
-                return await self._process_event(event)  # type: ignore[attr-defined]
-            except Exception as again:
-                exc = again
-                tried += 1
+        try:
+            while True:
+                self._tell_failure(exc, tries - tried)
+                if tried >= tries:
+                    raise exc
+                backoff_s = (self.backoff_factor or 1) * 2 ** (tried - 1)
+                await asyncio.sleep(min(LONGEST_BACKOFF_S, backoff_s))
+                try:
+                    return await self._process_event(event)  # type: ignore[attr-defined]
+                except Exception as again:
+                    exc = again
+                    tried += 1
+        finally:
+            del exc  # its traceback holds this frame: a cycle, and with it the event
+
+    def _tell_failure(self, exc: Exception, left: int) -> None:
+        if self.logger:
+            self.logger.warn(f"{self.name} failed to process event ({left} retries left): {exc}")
 
     async def _recover(self, event: Any, exc: Exception) -> None:
         """What storey does when a step fails: its error handler, else the request's answer."""
@@ -195,8 +199,7 @@ class Carried:
 
     def _turn(self, event: Any) -> _Turn | None:
         """The event's place in the order of arrival; None for one that may pass others."""
-        awaited = getattr(event, "_awaitable_result", None)
-        if awaited is not None and not getattr(event, "streaming_step", None):
+        if _awaitable(event) is not None and not getattr(event, "streaming_step", None):
             return None
         turn = _Turn(self._last)
         self._last = turn.done
@@ -205,6 +208,11 @@ class Carried:
     async def _all_before(self) -> None:
         if self._last is not None:
             await asyncio.shield(self._last)
+
+
+def _awaitable(event: Any) -> Any:
+    """Where the flow's answer to an event goes; None when nobody waits for one."""
+    return getattr(event, "_awaitable_result", None)
 
 
 class _Turn:

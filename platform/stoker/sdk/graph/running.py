@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Running(Protocol):
@@ -12,14 +12,15 @@ class Running(Protocol):
 
     Attributes:
         deadline: CLOCK_MONOTONIC seconds after which nobody wants its answer, or None.
-        ended: nobody waits any more: the client left, or the deadline passed.
+        done: it has its answer. What the graph still does with its event has no deadline.
     """
 
     deadline: float | None
+    done: bool
 
     @property
     def ended(self) -> bool:
-        """Nobody waits any more."""
+        """Nobody waits any more: the client left, or the deadline passed."""
 
     @property
     def id(self) -> str:
@@ -32,7 +33,20 @@ class Running(Protocol):
         """Takes that back."""
 
 
-RUNNING: ContextVar[Running | None] = ContextVar("stoker_running", default=None)
+class Bounds(NamedTuple):
+    """What a call takes from the request that it is made for.
+
+    Attributes:
+        request_id: shown in the log of the function that is called; empty: of none.
+        deadline: CLOCK_MONOTONIC seconds, or None.
+    """
+
+    request_id: str = ""
+    deadline: float | None = None
+
+
+NONE = Bounds()
+BOUNDS: ContextVar[Bounds] = ContextVar("stoker_bounds", default=NONE)
 """Of the step that runs in this context. A flow runs its steps in tasks of its own, which know
 nothing of the task that the request came in by."""
 
@@ -41,3 +55,10 @@ def running(event: Any) -> Running | None:
     """The request that an event belongs to; None for one that a step has made up."""
     found: Running | None = getattr(event, "_request", None)
     return found
+
+
+def bounds(request: Running | None, *, waited: bool) -> Bounds:
+    """What calls for a request take from it; ``waited``: somebody waits for its answer still."""
+    if request is None:
+        return NONE
+    return Bounds(request.id, request.deadline if waited else None)

@@ -12,7 +12,7 @@ from yarl import URL
 
 from stoker.nouns.errors import DeadlineExceeded, StokerError
 from stoker.sdk.graph.request import Place, Request, local_request, place
-from stoker.sdk.graph.running import RUNNING
+from stoker.sdk.graph.running import BOUNDS
 from stoker.sdk.routing.reply import Reply
 
 REDIRECTS = 10
@@ -121,16 +121,15 @@ class Session:
         Raises:
             TimeoutError: they passed.
         """
-        running = RUNNING.get()
-        deadline, request_id = (running.deadline, running.id) if running is not None else (None, "")
+        request_id, deadline = BOUNDS.get()
         began = time.monotonic()
         try:
             return await self.neighbours.call(
                 *request,
                 timeout=timeout,
                 deadline=deadline,
-                # The step that runs is cancelled with its request: see `stoker.sdk.graph.carry`.
-                watched=running is not None,
+                # The step that runs is cancelled at it: see `stoker.sdk.graph.carry`.
+                watched=deadline is not None,
                 request_id=request_id,
             )
         except StokerError as error:

@@ -25,7 +25,7 @@ from stoker.sdk.graph.blocking import BlockingSession
 from stoker.sdk.graph.carry import Carried
 from stoker.sdk.graph.quick_json import dumps, loads
 from stoker.sdk.graph.request import Place, Request, Template, place
-from stoker.sdk.graph.running import RUNNING, running
+from stoker.sdk.graph.running import BOUNDS, bounds, running
 from stoker.sdk.graph.session import MOVED, Neighbours, Session
 from stoker.sdk.graph.targets import full_name, step_target
 from stoker.sdk.routing.reply import Reply
@@ -170,7 +170,7 @@ class RemoteStep(_LocalStep, remote.RemoteStep, _StreamingStepMixin):  # type: i
         """See `mlrun.serving.remote.RemoteStep.do_event`."""
         local = self._neighbours()
         if local is not None:
-            RUNNING.set(running(event))
+            BOUNDS.set(bounds(running(event), waited=True))
             if self._session is None:
                 self._session = self._blocking_session(*local)
         return super().do_event(event)
