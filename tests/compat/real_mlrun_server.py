@@ -1,13 +1,17 @@
 """A real MLRun API server of another version drives Stoker's Nuclio API.
 
-Run by hand, because it needs a Python and packages of that version; nothing in the test run starts it:
+Run by hand, because it needs a Python and packages of that version; no test starts it:
 
     python3.9 -m venv /tmp/mlrun-api && /tmp/mlrun-api/bin/pip install 'mlrun[api]==1.5.2'
     .venv/bin/python tests/compat/real_mlrun_server.py --python /tmp/mlrun-api/bin/python
 
-It starts a Stoker, a recorder in front of its control port, the MLRun server with SQLite and Nuclio as
-its follower, and then ``real_mlrun/client_trial.py`` as that server's client. It prints every request that
-reached the control port and what came of each step, and exits with 1 if a step failed.
+It starts a Stoker, a recorder in front of its control port, the MLRun server with SQLite and Nuclio
+as its follower, and then ``real_mlrun/client_trial.py`` as that server's client. It prints every
+request that reached the control port and what came of each step, and exits with 1 if a step failed.
+
+From 1.6 on the server is not on PyPI: check MLRun's source out, install its requirements and those of
+``dockerfiles/mlrun-api``, and add ``--package server.api --env PYTHONPATH=<checkout>``.
+With ``--direct`` there is no server: the older client speaks to Stoker's own MLRun API.
 """
 
 from __future__ import annotations
@@ -162,6 +166,9 @@ def main() -> int:
     parse.add_argument(
         "--env", action="append", default=[], help="NAME=VALUE for the server; {url} is its own"
     )
+    parse.add_argument(
+        "--direct", action="store_true", help="no server: the older client asks Stoker itself"
+    )
     asked = parse.parse_args()
     more = dict(pair.split("=", 1) for pair in asked.env)
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-mlrun-"))
@@ -170,7 +177,12 @@ def main() -> int:
     endpoints = up.detach(settings)
     recorder = Recorder(endpoints.control_url)
     try:
-        with mlrun_server(asked.python, asked.package, folder, recorder.url, more) as api:
+        server = (
+            contextlib.nullcontext(recorder.url)
+            if asked.direct
+            else mlrun_server(asked.python, asked.package, folder, recorder.url, more)
+        )
+        with server as api:
             told = {"MLRUN_DBPATH": api, "STOKER_CONTROL": endpoints.control_url}
             told |= {"PYTHONPATH": more.get("PYTHONPATH", "")}
             lines = client(asked.python, folder, told, recorder)

@@ -1,4 +1,4 @@
-"""The notebooks as they are committed: run to their end, telling nothing of the machine that did."""
+"""The notebooks as they are committed: run to their end, and silent about the machine that did."""
 
 from __future__ import annotations
 

@@ -15,5 +15,5 @@ def create(project):
         url = f"{project}/{name}"
         flow = flow.to(RemoteStep(name=name, url=url, method="POST", max_in_flight=IN_FLIGHT))
     flow.respond()
-    function.spec.min_replicas = 1
+    function.spec.min_replicas = function.spec.max_replicas = 1
     return function

@@ -21,5 +21,5 @@ def create(project):
         step = {"url": f"{project}/{name}", "method": "POST", "max_in_flight": IN_FLIGHT}
         flow = flow.to("StockStep", name=name, **step)
     flow.respond()
-    function.spec.min_replicas = 1
+    function.spec.min_replicas = function.spec.max_replicas = 1
     return function

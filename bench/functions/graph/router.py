@@ -21,5 +21,5 @@ def create(project):
     function = mlrun.code_to_function("router", project=project, kind="serving", filename=__file__)
     function.set_topology("router")
     function.add_model("echo", class_name="EchoModel")
-    function.spec.min_replicas = 1
+    function.spec.min_replicas = function.spec.max_replicas = 1
     return function

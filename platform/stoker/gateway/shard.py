@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from stoker.decide.deliver import (
     Fate,
@@ -21,6 +20,7 @@ from stoker.decide.deliver import (
 from stoker.gateway.acks import AckWriter
 from stoker.gateway.duty import Duty
 from stoker.gateway.in_hand import Held, InHand
+from stoker.gateway.insist import STORE_RETRY_S, insist
 from stoker.gateway.invocations import Outcome
 from stoker.gateway.meters import StreamMeters
 from stoker.nouns.errors import (
@@ -37,12 +37,10 @@ from stoker.sdk.routing import Call, Lane, Link, Router
 from stoker.store import Store
 
 log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 NO_ACK = "x-nuclio-stream-no-ack"
 TRY = "x-stoker-try"
 UNACKNOWLEDGED = "its worker ended before it acknowledged it"
-STORE_RETRY_S = 1.0
 LOOK_S = 2.0
 """Between looks at an empty shard, at least: its bell rings sooner, unless it was lost."""
 MOVE_S = 10.0
@@ -210,6 +208,10 @@ class ShardConsumer:
             return
         outcome = Outcome()
         call = self._call(record, outcome, await self._worker(lane))
+        if self._hand.lost:
+            # While it waited for another worker; what that one took with it comes before this.
+            self._hand.ready.appendleft(record)
+            return
         running = self._running = Running(record, call)
         lane.submit(call)
         try:
@@ -308,14 +310,14 @@ class ShardConsumer:
         self._meters.retried += 1
         again = replace(record, tries=record.tries + 1)
         next_try = {record.sequence: again.tries}
-        await _insist(lambda: self._store.note_tries(*self._place, next_try))
+        await insist(lambda: self._store.note_tries(*self._place, next_try))
         self._hand.set_aside(again, _now() + wait_s)
 
     async def _requeue(self, record: Record) -> None:
         """Behind all others: an offset that is acknowledged means every smaller one as well."""
         stream, _, group = self._place
         try:
-            await _insist(lambda: self._store.requeue_record(stream, group, record))
+            await insist(lambda: self._store.requeue_record(stream, group, record))
             self._look_at = 0.0
         except QueueFull:
             self._hand.set_aside(record, _now() + STORE_RETRY_S)
@@ -329,7 +331,7 @@ class ShardConsumer:
         )
         last = replace(record, tries=tried)
         function = self.duty.function
-        await _insist(
+        await insist(
             lambda: self._store.bury_record(stream, group, last, reason=reason, function=function)
         )
         self._meters.dead += 1
@@ -337,7 +339,7 @@ class ShardConsumer:
     async def _take_failed(self) -> None:
         """Records that failed after their worker had answered for them, as the store has them."""
         for sequence, reason in list(self._hand.failed.items()):
-            found = await _insist(
+            found = await insist(
                 lambda: self._store.pending_records(*self._place, first=sequence, limit=1)  # noqa: B023
             )
             del self._hand.failed[sequence]
@@ -349,7 +351,7 @@ class ShardConsumer:
         """Records whose worker ended without acknowledging them are read and tried again."""
         trigger = self.duty.trigger
         lost = self._hand.take_lost()
-        await _insist(lambda: self._store.note_tries(*self._place, lost))
+        await insist(lambda: self._store.note_tries(*self._place, lost))
         self._meters.retried += len(lost)
         failures = max(lost.values()) - 1
         wait_s = retry_after(failures, limit=failures + 1, first_s=trigger.retry_s)
@@ -382,16 +384,6 @@ class ShardConsumer:
         deadline = _now() + limit_s
         while not true() and _now() < deadline:
             await self._wait(deadline)
-
-
-async def _insist(work: Callable[[], Awaitable[_T]]) -> _T:
-    """Does it, however long the store is away: not written down, it would not have happened."""
-    while True:
-        try:
-            return await work()
-        except StoreUnavailable as error:
-            log.info("waiting for the store: %s", error)
-            await asyncio.sleep(STORE_RETRY_S)
 
 
 def _now() -> float:

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """Between looks at what is to be read; leases are renewed at each."""
+LATE_S = 5.0
+"""For acknowledgements that are still to come when the gateway stops: a handler may hold some back
+for as long as it likes, and they are only delivered again."""
 
 
 class Streams:
@@ -60,10 +63,11 @@ class Streams:
 
     async def stop(self, grace_s: float) -> None:
         """Finishes what is in hand (at most ``grace_s``), and lets others read."""
+        late_s = min(grace_s, LATE_S)
         self._stopping = True
         consumers, tasks = dict(self._consumers), list(self._tasks.values())
         for consumer in consumers.values():
-            consumer.stop(grace_s)
+            consumer.stop(late_s)
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
         for task in tasks:

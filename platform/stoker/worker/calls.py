@@ -51,7 +51,8 @@ class GatewayPlatform(nuclio_sdk.Platform):  # type: ignore[misc]  # nuclio_sdk 
         outgoing.method = event.method or ("POST" if event.body else "GET")
         timeout = _carry_deadline(outgoing.headers, timeout)
         key = os.environ.get("STOKER_API_KEY") or self.neighbours.gateway_key
-        if key:
+        if key and service_name_override in (None, "", self._address):
+            # The gateway's alone: elsewhere it would let a stranger in.
             outgoing.headers.setdefault("X-API-Key", key)
         return super().call_function(function_name, outgoing, node, timeout, service_name_override)
 

@@ -136,8 +136,17 @@ _own: Callable[[Event], dict[str, Any]] = nuclio_sdk.Event.__dict__["__dict__"].
 _fill = nuclio_sdk.Event.__dict__["__dict__"].__set__
 
 
+_CALLERS_PATH = "mlrun-event-path"
+"""The path of the event whose graph called this function. mlrun's server puts it in the place of
+the path that was called. Nuclio's dict of canonical names hides it from mlrun; here it is found,
+so it may only speak where the caller named no path: ``…/v2/models/m1/infer`` in a URL means m1."""
+
+
 def _headers(event: Event) -> Headers:
-    return Headers.of(event._lower)
+    lower = event._lower
+    if _CALLERS_PATH in lower and event.path != "/":
+        lower = {name: value for name, value in lower.items() if name != _CALLERS_PATH}
+    return Headers.of(lower)
 
 
 def _fields(event: Event) -> dict[str, str]:

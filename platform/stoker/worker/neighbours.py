@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from stoker.nouns.errors import StokerError, StoreUnavailable
 from stoker.nouns.launch import WorkerLaunch
@@ -70,7 +70,7 @@ class Neighbours:
     def find(self, function: str) -> FunctionRecord | None:
         """The record of a function that this loop's switchboard follows; None: it does not."""
         for opened in tuple(self._boards.values()):
-            if opened.done() and not opened.cancelled() and opened.exception() is None:
+            if _is_open(opened):
                 record = opened.result().find(function)
                 if record is not None:
                     return record
@@ -113,7 +113,7 @@ class Neighbours:
                 deadline, watched = latest, False
         call = (function, method, path, headers, body)
         opened = self._boards.get(asyncio.get_running_loop())
-        if opened is not None and opened.done() and not opened.cancelled():
+        if _is_open(opened):
             board = opened.result()
             return board.call(*call, deadline=deadline, watched=watched, request_id=request_id)
         return self._call_once_open(
@@ -180,13 +180,16 @@ class Neighbours:
         opened = self._boards.get(loop)
         if opened is None:
             opened = self._boards[loop] = loop.create_task(self._open(names))
-        try:
-            # Shielded: who gives up waiting must not take it from the others.
-            return await asyncio.shield(opened)
-        except StokerError:
-            if self._boards.get(loop) is opened:
-                del self._boards[loop]
-            raise
+            opened.add_done_callback(lambda done: self._forget_failed(loop, done))
+        # Shielded: who gives up waiting must not take it from the others.
+        return await asyncio.shield(opened)
+
+    def _forget_failed(
+        self, loop: asyncio.AbstractEventLoop, opened: asyncio.Task[Switchboard]
+    ) -> None:
+        """The next call tries anew, whether anybody was left to hear of this failure or not."""
+        if not _is_open(opened) and self._boards.get(loop) is opened:
+            del self._boards[loop]
 
     async def _open(self, names: Iterable[str]) -> Switchboard:
         # Here: a worker that calls nobody must not pay for the import of Redis's client.
@@ -207,13 +210,22 @@ class Neighbours:
     def _begin_anew(self) -> None:
         """In a process that user code forked: nothing of the parent's works here."""
         for opened in self._boards.values():
-            if opened.done() and not opened.cancelled() and opened.exception() is None:
+            if _is_open(opened):
                 opened.result().abandon()
         self._boards = {}
         self._backstage = None
         self._lock = threading.Lock()
         self._names = 0
         self._reporter = f"{self._reporter}~{os.getpid()}"
+
+
+def _is_open(opened: asyncio.Task[Switchboard] | None) -> TypeGuard[asyncio.Task[Switchboard]]:
+    return (
+        opened is not None
+        and opened.done()
+        and not opened.cancelled()
+        and opened.exception() is None
+    )
 
 
 def _loop_in_a_thread() -> asyncio.AbstractEventLoop:

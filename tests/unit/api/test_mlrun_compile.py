@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stoker.api.mlrun.build_section import FOOTER
+from stoker.api.mlrun.build_section import FOOTER, HOOK
 from stoker.api.mlrun.compile import Compiled, compile_function
 from stoker.api.mlrun.function_object import FunctionObject
 from stoker.api.mlrun.serving import LARGEST_PLAIN
@@ -351,6 +351,13 @@ def test_an_asynchronous_flow_holds_many_requests_unless_a_trigger_is_declared(
     assert config.http_trigger.mode == mode
     assert config.workers == workers
     assert config.permits == (256 if mode else 1)
+
+
+def test_the_plain_handler_of_an_older_client_gets_one_request_at_a_time() -> None:
+    """mlrun 1.5 ends the code with ``def handler``; its flows were refused as not asynchronous."""
+    code = encoded(f"from mlrun.runtimes import {HOOK}\n{CODE}")
+    config = compiled(posted("serving", graph=flow(), build={"functionSourceCode": code}))
+    assert (config.http_trigger.mode, config.permits) == (None, 1)
 
 
 def test_a_graph_behind_a_stream_says_soon_what_is_done() -> None:

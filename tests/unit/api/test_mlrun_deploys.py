@@ -182,8 +182,8 @@ async def test_a_client_before_1_7_deploys_and_asks_by_its_own_paths(
     status = await shop.get("/api/v1/build/status", params=asked)
     assert status.headers["x-mlrun-function-status"] == "ready"
     job = await shop.post("/api/v1/build/function", json={"function": function(kind="job")})
-    assert job.status_code == 400
-    assert "kind: must be one of nuclio, remote, serving" in job.json()["detail"]
+    assert job.status_code == 501
+    assert "builds no images" in job.json()["detail"]
 
 
 # What is refused leaves nothing behind

@@ -25,6 +25,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is looked at now and then is looked at soon."""
     monkeypatch.setattr(streams, "LOOK_S", 0.002)
     monkeypatch.setattr(shard, "STORE_RETRY_S", 0.002)
+    monkeypatch.setattr("stoker.gateway.insist.STORE_RETRY_S", 0.002)
     monkeypatch.setattr(shard, "pause_s", lambda _postponed, _advised: 0.002)
 
 
@@ -368,6 +369,9 @@ async def test_a_gateway_that_stops_waits_for_late_acknowledgements(orders: Plac
     await orders.until(lambda: len(a.requests) == 1 and not a.running)
     stopping = asyncio.ensure_future(gateway.stop())
     orders.gateways.clear()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not stopping.done()
     ack(a, 1)
     await stopping
     assert orders.store.held(NAME) == {}
@@ -388,9 +392,32 @@ async def test_what_a_gateway_left_behind_is_delivered_by_the_next(bare: Place) 
     await bare.until(lambda: seen(a) == [(1, "1"), (2, "1")])
 
 
-async def test_a_lease_that_was_lost_ends_the_reading(orders: Place) -> None:
-    orders.put(reader())
+async def test_what_a_leaving_worker_took_with_it_goes_before_what_comes_next(
+    orders: Place,
+) -> None:
+    orders.store.put(NAME, "1", "2")
+    orders.put(reader(ack="explicitOnly"))
+    leaves = await worker(orders, "m")
+    (consumer,) = await consumers(orders)
+    await orders.until(lambda: len(consumer._hand.unacked) == 2)
+    # The shard is the newcomer's from now on, once the other has acknowledged what it was given.
+    comes = await worker(orders, "a")
+    orders.store.put(NAME, "3")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert (len(leaves.requests), len(comes.requests)) == (2, 0)
+    leaves.die()
+    await orders.until(lambda: len(comes.requests) == 3)
+    assert [offset for offset, _ in seen(comes)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+async def test_a_lease_that_was_lost_ends_the_reading(orders: Place, waiting: bool) -> None:
+    orders.put(reader(ack="explicitOnly", ackWindowSize=1))
     a = await worker(orders)
+    if waiting:  # for an acknowledgement, and so asking for nothing
+        orders.store.put(NAME, "ours")
+        await orders.until(lambda: len(a.requests) == 1)
     await orders.until(lambda: orders.store.leases)
     ((lease, _),) = orders.store.leases.items()
     orders.store.leases[lease] = "g9/reads"
@@ -398,7 +425,25 @@ async def test_a_lease_that_was_lost_ends_the_reading(orders: Place) -> None:
     orders.store.put(NAME, "not ours")
     for _ in range(50):
         await asyncio.sleep(0)
-    assert a.requests == []
+    assert len(a.requests) == waiting
+
+
+async def test_a_worker_that_dies_with_its_answer_on_the_way_owes_it_still(orders: Place) -> None:
+    """The answer was read, and the end of the connection too, before either was looked at."""
+    orders.store.put(NAME, "1")
+    orders.put(reader(ack="explicitOnly"))
+    (consumer,) = await consumers(orders)
+    a = await orders.worker("a", of="reads", phase="starting")
+
+    def answer(to: Connection, stream: int, _meta: dict[str, Any], _body: bytes) -> None:
+        call = consumer._running.call
+        call.caller.on_response(call, {"status": 200, "headers": {}}, b"")
+        call.settle()
+        consumer.on_link_lost(call.link)
+
+    a.answer = answer
+    a.become("ready")
+    await orders.until(lambda: orders.store.held(NAME) == {1: 2})
 
 
 async def test_acknowledgements_outlive_an_absence_of_the_store(

@@ -268,3 +268,21 @@ async def test_a_function_at_zero_is_woken_by_a_record(floor: Floor) -> None:
     wire = await floor.worker("a")
     wire.respond(call.stream)
     assert asker.response is not None
+
+
+async def test_records_of_a_worker_do_not_starve_those_who_wait_for_any(floor: Floor) -> None:
+    floor.put()
+    wire = await floor.worker("a")
+    link = link_of(floor, "a")
+    running, _ = record(1, pin=link)
+    floor.router.submit("echo", running)
+    floor.ask("anyone")
+    later, _ = record(2, pin=link)
+    floor.router.submit("echo", later)
+    demand = floor.router.demand()["echo"]
+    assert (demand.in_flight, demand.waiting) == (1, 2), "who waits for his worker is demand too"
+    wire.respond(running.stream)
+    assert wire.ids == ["0-1", "anyone"]
+    (stream,) = [stream for kind, stream, _ in wire.frames[-1:] if kind == Kind.REQUEST]
+    wire.respond(stream)
+    assert wire.ids == ["0-1", "anyone", "0-2"]

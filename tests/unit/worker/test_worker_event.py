@@ -58,6 +58,16 @@ def test_the_query_is_in_fields_and_not_in_the_path() -> None:
     assert event(b"", path="?x=1").path == "/"
 
 
+@pytest.mark.parametrize(("called", "told"), [("/", True), ("/v2/models/m1/infer", False)])
+def test_the_path_of_a_callers_event_gives_way_to_the_path_that_it_called(
+    called: str, told: bool
+) -> None:
+    """mlrun's own example calls ``…/models/model1/infer`` for ``…/models/my_model/infer``."""
+    made = event(b"", path=called)
+    made._lower["mlrun-event-path"] = "/v2/models/my_model/infer"
+    assert ("MLRUN-EVENT-PATH" in made.headers) is told
+
+
 def test_headers_are_canonical_and_found_in_any_case() -> None:
     headers = Headers.of({"content-type": "a", "x-request-id": "b"})
     assert list(headers) == ["Content-Type", "X-Request-Id"]

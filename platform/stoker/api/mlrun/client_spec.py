@@ -17,6 +17,18 @@ from stoker.store import Store
 MLRUN_VERSION = "1.12.1"
 """The version whose behaviour is spoken. A client of another version says so by itself: one that
 is newer, or much older, logs a line when it connects."""
+_UNSET = (
+    "api_url",
+    "docker_registry",
+    "mpijob_crd_version",
+    "remote_host",
+    "spark_app_image",
+    "spark_app_image_tag",
+    "spark_history_server_path",
+    "redis_url",
+    "sql_url",
+)
+"""Strings that MLRun's own server says, too, when it has nothing to say about them."""
 _LOGS: dict[str, Any] = {
     # The whole of ``mlconf.httpdb.logs``: a client takes it as it is, and reads every key.
     "decode": {"errors": "replace"},
@@ -57,6 +69,8 @@ class ClientSpec:
             # A namespace would mean Kubernetes: runs and workflows would be sent away.
             "namespace": "",
             "kfp_url": "",
+            # Clients before 1.10 look into these strings without asking whether they have one.
+            **dict.fromkeys(_UNSET, ""),
             "artifact_path": f"{self.home.artifacts}/{{{{project}}}}/{{{{run.uid}}}}",
             "ui_url": f"{request.url.scheme}://{request.url.netloc}",
             "logs": _LOGS,

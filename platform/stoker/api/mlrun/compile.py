@@ -5,7 +5,9 @@ Pure: everything that is read from anywhere (secrets, files) comes in as an argu
 
 from __future__ import annotations
 
+import base64
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,7 @@ from stoker.api.mlrun.build_section import RUNTIME, build_section, code_entry, i
 from stoker.api.mlrun.environment import environment
 from stoker.api.mlrun.function_object import LATEST, FunctionObject, mapping, refuse
 from stoker.api.mlrun.serving import WRAPPER, served
+from stoker.api.mlrun.source_entry import Entry
 from stoker.api.submit import Note
 from stoker.nouns.function import MLRUN_CLASS_LABEL, PROJECT_LABEL
 from stoker.nouns.stream_trigger import STREAM_KINDS
@@ -83,7 +86,7 @@ def compile_function(
     spec = document["spec"]
     entry = code_entry(function, spec, {**(secrets or {}), **(builder_env or {})})
     _set_declared(function, spec)
-    triggers = _triggers(function, spec, entry.handler)
+    triggers = _triggers(function, spec, entry)
     if triggers:
         spec["triggers"] = triggers
     graph = served(function, triggers) if function.is_serving else None
@@ -153,18 +156,27 @@ def _replicas(function: FunctionObject, spec: dict[str, Any]) -> list[Note]:
     return notes
 
 
-def _triggers(function: FunctionObject, spec: dict[str, Any], handler: str) -> dict[str, Any]:
+def _triggers(function: FunctionObject, spec: dict[str, Any], entry: Entry) -> dict[str, Any]:
     triggers = mapping(spec, "triggers")
     # What reads a stream stays without one: its runtime would take itself for an http function's,
     # and never acknowledge a record.
     has_own = any(
         isinstance(t, dict) and t.get("kind", "http") in _CALLED_BY for t in triggers.values()
     )
+    unwanted = has_own or function.spec.get("disable_default_http_trigger")
     overlaps = function.is_serving and function.graph.get("engine") == "async"
-    ours = handler == WRAPPER or bool(function.build.get("functionSourceCode"))
-    if not overlaps or not ours or has_own or function.spec.get("disable_default_http_trigger"):
+    if unwanted or not overlaps or not _awaits(entry):
         return triggers
     connections = {"maxConnectionsNumber": CONNECTIONS}
     return triggers | {
         "http": {"kind": "http", "numWorkers": 1, "mode": "async", "async": connections}
     }
+
+
+def _awaits(entry: Entry) -> bool:
+    """Whether the handler is MLRun's, or an ``async def``: clients before 1.8 sent a plain one."""
+    if entry.handler == WRAPPER:
+        return True
+    code = base64.b64decode(entry.fields.get("functionSourceCode", "")).decode()
+    name = re.escape(entry.handler.rpartition(":")[2])
+    return re.search(rf"^async\s+def\s+{name}\b", code, re.MULTILINE) is not None

@@ -33,7 +33,7 @@ from stoker.api.mlrun.turns import Turns
 from stoker.api.overview import Snapshot
 from stoker.api.reply import Json, flag, json_body
 from stoker.api.settings import ApiSettings
-from stoker.nouns.errors import BadRequest, Conflict, NotFound
+from stoker.nouns.errors import BadRequest, Conflict, NotFound, NotSupported
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.record import FunctionRecord, FunctionState
 from stoker.store import Store
@@ -81,6 +81,7 @@ class Deploys:
         """The same, the names being those of the posted function."""
         body = await json_body(request)
         metadata = FunctionObject.posted_metadata(body.get("function"))
+        _must_not_be_a_build(body["function"])
         project, name = _names({"project": metadata.get("project"), "name": metadata.get("name")})
         data, _ = await self._deploy(project, name, body)
         return Json({"data": data, "ready": False})
@@ -209,6 +210,16 @@ class Deploys:
 def _names(found: Mapping[str, Any]) -> tuple[str, str]:
     project = must_be_segment(str(found.get("project") or ""), "the project")
     return project, must_be_segment(str(found.get("name") or ""), "the function's name")
+
+
+def _must_not_be_a_build(document: dict[str, Any]) -> None:
+    """Of jobs, the path by which older clients deploy builds the image."""
+    kind = str(document.get("kind") or "")
+    if kind == "job":
+        raise NotSupported(
+            "Stoker builds no images: a job runs where its client is, and what a function requires "
+            "is installed when it is deployed"
+        )
 
 
 def _milliseconds(given: str | None) -> float:

@@ -14,7 +14,7 @@ from urllib3.util.retry import Retry
 from stoker.nouns.errors import StokerError
 from stoker.sdk.graph.request import Place, Request, local_request, place
 from stoker.sdk.graph.running import BOUNDS
-from stoker.sdk.graph.session import REDIRECTS, Neighbours, redirected, refusal, timed_out
+from stoker.sdk.graph.session import REDIRECTS, Neighbours, redirected, refusal, timed_out, with_key
 
 
 class Response:
@@ -130,7 +130,7 @@ class BlockingSession:
         there, key = place(url), self._neighbours.gateway_key
         if not key or there is None or there[:2] != self._gateway[:2]:
             return headers
-        return {"X-API-Key": key, **headers}
+        return with_key(headers, key)
 
     def _session(self) -> requests.Session:
         if self._http is None:

@@ -105,6 +105,7 @@ class Session:
         moved = redirected(reply.status, reply.own, method, url)
         if moved is None:
             return reply
+        reply.abandon()
         if hops == 0:
             raise aiohttp.ClientError(f"{url} was reached by more than {REDIRECTS} redirects")
         if moved[0] != method:
@@ -147,7 +148,7 @@ class Session:
         there, key = place(url), self.neighbours.gateway_key
         if not key or there is None or there[:2] != self.gateway[:2]:
             return headers
-        return {"X-API-Key": key, **headers}
+        return with_key(headers, key)
 
     async def _elsewhere(self, method: str, url: str, options: dict[str, Any]) -> Any:
         if self._http is None:
@@ -176,6 +177,18 @@ class _Pending:
         if isinstance(self._response, aiohttp.ClientResponse):
             self._response.release()
             await self._response.wait_for_close()
+        elif isinstance(self._response, Reply):
+            self._response.abandon()
+
+
+def with_key(headers: dict[str, str], key: str) -> dict[str, str]:
+    """The headers with our gateway's key.
+
+    As a bearer, because clients leave that behind when a redirect leads to another host.
+    """
+    if any(name.lower() == "authorization" for name in headers):
+        return {"X-API-Key": key, **headers}
+    return {"Authorization": f"Bearer {key}", **headers}
 
 
 def timed_out(error: StokerError, began: float, timeout: float | None) -> bool:

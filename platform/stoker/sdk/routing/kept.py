@@ -15,6 +15,9 @@ class Giver(Protocol):
     def free(self, link: Link) -> bool:
         """Whether a worker takes one more."""
 
+    def older_waits(self, call: Call) -> bool:
+        """Whether somebody whom any worker may serve has waited longer."""
+
     def give(self, call: Call, link: Link) -> None:
         """Dispatches a call to a worker that is free."""
 
@@ -29,8 +32,12 @@ def wait(giver: Giver, call: Call, link: Link, *, first: bool = False) -> None:
 
 
 def serve(giver: Giver, link: Link) -> None:
-    """Gives a worker its own calls, as many as it takes."""
-    while link.kept and giver.free(link):
+    """Gives a worker its own calls, as many as it takes, up to one that came later than others.
+
+    A shard that is answered queues here again at once: served first, it would leave no permit to
+    those who wait for any worker.
+    """
+    while link.kept and giver.free(link) and not giver.older_waits(link.kept[0]):
         giver.give(link.kept.popleft(), link)
 
 

@@ -18,11 +18,13 @@ def demand_of(lane: Lane, now: float, epoch_offset: float) -> Demand:
         now: CLOCK_MONOTONIC, seconds.
         epoch_offset: turns that clock into epoch seconds when it is added.
     """
-    oldest = now - lane.room[0].arrived if lane.room else 0.0
+    heads = [link.kept[0] for link in lane.links.values() if link.kept]
+    heads += [lane.room[0]] if lane.room else []
+    oldest = now - min((call.arrived for call in heads), default=now)
     held = _by_replica(lane)
     return Demand(
         in_flight=sum(held.values()),
-        waiting=len(lane.room),
+        waiting=len(lane.room) + sum(len(link.kept) for link in lane.links.values()),
         oldest_wait_s=max(0.0, oldest),
         arrivals=lane.arrivals,
         last_active=lane.last_active + epoch_offset if lane.last_active else 0.0,

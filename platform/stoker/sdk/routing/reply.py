@@ -64,7 +64,8 @@ class Reply:
             StokerError: the stream broke off.
         """
         if self.whole is None:
-            chunks = [chunk async for chunk in self._stream] if self._stream is not None else []
+            # By `chunks`, which tells the function when whoever reads is cancelled.
+            chunks = [chunk async for chunk in self.chunks()]
             # Kept, so that it can be read again, as HTTP clients let one.
             self.whole = unpacked(b"".join(chunks), self.own)
         return self.whole
