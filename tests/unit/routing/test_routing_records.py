@@ -187,20 +187,6 @@ async def test_a_pinned_record_waits_for_its_worker_while_others_are_free(floor:
     assert one.ids == ["0-1", "0-2"]
 
 
-async def test_pinned_records_go_before_those_who_wait_for_anyone(floor: Floor) -> None:
-    floor.put()
-    wire = await floor.worker("a")
-    first, _ = record(1, pin=link_of(floor, "a"))
-    floor.router.submit("echo", first)
-    floor.ask("waits")
-    second, _ = record(2, pin=link_of(floor, "a"))
-    floor.router.submit("echo", second)
-    wire.respond(first.stream)
-    assert wire.ids == ["0-1", "0-2"]
-    wire.respond(second.stream)
-    assert wire.ids == ["0-1", "0-2", "waits"]
-
-
 @pytest.mark.parametrize("end", ["dies", "drains"])
 async def test_when_its_worker_goes_a_waiting_record_goes_to_another_one(
     floor: Floor, end: str

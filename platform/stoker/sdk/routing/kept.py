@@ -7,16 +7,16 @@ from typing import Protocol
 
 from stoker.sdk.routing.call import Call
 from stoker.sdk.routing.link import Link
+from stoker.sdk.routing.room import Room
 
 
 class Giver(Protocol):
     """Who deals out the workers' permits: a lane."""
 
+    room: Room
+
     def free(self, link: Link) -> bool:
         """Whether a worker takes one more."""
-
-    def older_waits(self, call: Call) -> bool:
-        """Whether somebody whom any worker may serve has waited longer."""
 
     def give(self, call: Call, link: Link) -> None:
         """Dispatches a call to a worker that is free."""
@@ -37,7 +37,8 @@ def serve(giver: Giver, link: Link) -> None:
     A shard that is answered queues here again at once: served first, it would leave no permit to
     those who wait for any worker.
     """
-    while link.kept and giver.free(link) and not giver.older_waits(link.kept[0]):
+    room = giver.room
+    while link.kept and giver.free(link) and not (room and room[0].seq < link.kept[0].seq):
         giver.give(link.kept.popleft(), link)
 
 

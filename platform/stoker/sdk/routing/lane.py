@@ -184,10 +184,6 @@ class Lane:
         """Whether a worker takes one more."""
         return link.slot >= 0 and self._outstanding[link.slot] < self._permits[link.slot]
 
-    def older_waits(self, call: Call) -> bool:
-        """Whether somebody whom any worker may serve has waited longer."""
-        return bool(self.room) and self.room[0].seq < call.seq
-
     def give(self, call: Call, link: Link) -> None:
         """Dispatches a call to a worker that is `free`."""
         self._dispatch(call, link.slot, self._clock.now())
