@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test check fix bench bench-peers gpu-test gpu-bench docs clean help
+.PHONY: venv demo test check fix bench bench-peers gpu-test gpu-bench notebooks docs clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ gpu-test: venv  ## the tests that need a CUDA device
 
 gpu-bench: venv  ## the benchmarks that need a CUDA device: there is none yet
 	@echo "no benchmark uses a card yet: models run on the CPU (docs/benchmarks.md)" >&2; exit 1
+
+notebooks: venv  ## runs the notebooks from clean kernels and keeps their outputs
+	$(BIN)/python notebooks/execute.py
 
 docs: venv  ## checks the docs: every path, link, table and example
 	$(BIN)/python -m pytest tests/unit/test_shape.py tests/e2e/test_docs_examples.py

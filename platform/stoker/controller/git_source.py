@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from stoker.controller.subprocesses import run_streaming
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.secrecy import mask_text, url_for_people
+from stoker.nouns.source_url import SourceUrl, basic_authorization, read_source_url
 
 LONGEST_S = 600.0
 _PROTOCOLS = "file:git:http:https:ssh"
@@ -30,7 +30,8 @@ async def fetch_git(
     """Puts the files of a repository's branch, tag or commit into ``folder``.
 
     Args:
-        url: the repository.
+        url: the repository; a name and a password in it are sent as those of ``attributes`` are,
+            which win.
         attributes: Nuclio's ``codeEntryAttributes``: ``branch`` or ``reference`` (default: the
             repository's own), ``username`` and ``password``.
         folder: where to; it exists and is empty.
@@ -44,9 +45,16 @@ async def fetch_git(
         raise BadRequest("a git source needs the program git, which is not installed here")
     reference = str(attributes.get("reference") or attributes.get("branch") or "HEAD")
     if url.startswith("-") or reference.startswith("-"):
-        raise BadRequest(f"a repository and a branch must not begin with '-': {url} {reference}")
-    credentials = _credentials(attributes)
-    secrets = [str(attributes.get("password") or ""), credentials.rpartition(" ")[2]]
+        shown = url_for_people(url)
+        raise BadRequest(f"a repository and a branch must not begin with '-': {shown} {reference}")
+    source = read_source_url(url)
+    url = source.bare  # everybody on this machine may read the arguments of a process
+    credentials = _credentials(attributes, source)
+    secrets = [
+        str(attributes.get("password") or ""),
+        source.login[1],
+        credentials.rpartition(" ")[2],
+    ]
     step = _Step(folder, _environment(url, credentials), tell, secrets)
     shown = url_for_people(url)
     tell(f"git: fetching {reference} of {shown}")
@@ -110,12 +118,15 @@ def _environment(url: str, credentials: str) -> dict[str, str]:
     }
 
 
-def _credentials(attributes: Mapping[str, Any]) -> str:
+def _credentials(attributes: Mapping[str, Any], source: SourceUrl) -> str:
     """The value of the header ``Authorization``; empty when there is none to send."""
+    user = str(attributes.get("username") or "")
     password = str(attributes.get("password") or "")
-    if not password:
-        headers = attributes.get("headers")
-        given = headers if isinstance(headers, Mapping) else {}
-        return str(given.get("Authorization") or "")
-    pair = f"{attributes.get('username') or ''}:{password}"
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+    if password:
+        return basic_authorization(user or source.user, password)
+    headers = attributes.get("headers")
+    given = headers if isinstance(headers, Mapping) else {}
+    if given.get("Authorization"):
+        return str(given["Authorization"])
+    user, password = source.login
+    return basic_authorization(user, password) if password else ""

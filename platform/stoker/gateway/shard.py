@@ -85,6 +85,7 @@ class ShardConsumer:
         self._changed = asyncio.Event()
         self._not_before = 0.0
         self._look_at = 0.0
+        self._rings = 0
         self._postponed = 0
         self._stopping = False
         self._grace_s = 0.0
@@ -135,6 +136,7 @@ class ShardConsumer:
 
     def ring(self) -> None:
         """There may be more."""
+        self._rings += 1
         self._look_at = 0.0
         self._changed.set()
 
@@ -173,7 +175,7 @@ class ShardConsumer:
 
     async def _take(self) -> bool:
         """More records, those first that were given out before; False: the lease is another's."""
-        hand = self._hand
+        hand, rings = self._hand, self._rings
         try:
             if hand.scan is not None:
                 found, hand.scan = await self._store.pending_records(*self._place, first=hand.scan)
@@ -184,6 +186,8 @@ class ShardConsumer:
         except StoreUnavailable as error:
             log.info("no records while the store is away: %s", error)
             self._not_before = _now() + STORE_RETRY_S
+            # What was given out may be ours, and only the answer lost: it has to be looked for.
+            hand.scan = hand.scan or 0
             return True
         if taken is None:
             return False
@@ -194,6 +198,7 @@ class ShardConsumer:
             self._record_bytes = max(1.0, (self._record_bytes + size) / 2)
         else:
             self._position = taken.last
+        if not taken.records and rings == self._rings:
             self._look_at = _now() + max(self.duty.trigger.poll_s, LOOK_S)
         return True
 

@@ -11,6 +11,7 @@ from stoker.gateway.duty import Duty
 from stoker.gateway.meters import Meters, StreamMeters
 from stoker.gateway.shard import ShardConsumer
 from stoker.nouns.errors import StoreUnavailable
+from stoker.nouns.record import Revision
 from stoker.nouns.stream_trigger import StreamTrigger
 from stoker.sdk.routing import Lane, Router
 from stoker.store import Store, keys
@@ -39,7 +40,7 @@ class Streams:
         self._tasks: dict[ShardConsumer, asyncio.Task[None]] = {}
         self._subscribed: set[tuple[str, str, int]] = set()
         self._free_since: dict[str, float] = {}
-        self._triggers: dict[str, tuple[int, tuple[StreamTrigger, ...]]] = {}
+        self._triggers: dict[str, tuple[Revision, tuple[StreamTrigger, ...]]] = {}
         self._needed = asyncio.Event()
         self._stopping = False
 
@@ -107,10 +108,11 @@ class Streams:
         serving = lane.record.serving
         if serving is None:
             return ()
-        number, triggers = self._triggers.get(lane.name, (0, ()))
-        if number != serving.number:
+        # Not by its number: that of a function made anew under an old name begins at 1 again.
+        known, triggers = self._triggers.get(lane.name, (None, ()))
+        if known is not serving:
             triggers = tuple(serving.config.stream_triggers.values())
-            self._triggers[lane.name] = serving.number, triggers
+            self._triggers[lane.name] = serving, triggers
         return triggers
 
     async def _duties(self, wanted: list[tuple[str, StreamTrigger]]) -> dict[tuple[str, str], Duty]:

@@ -1,6 +1,7 @@
 """Keeps a function's secrets out of listings and logs; a client may write the mask back unharmed.
 
-Secret are variables with a name that says so, and the passwords of triggers and of code sources.
+Secret are variables with a name that says so, and the passwords of triggers and of code sources,
+those inside a source's URL included.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from stoker.nouns.errors import InvalidFunction
+from stoker.nouns.source_url import url_secret, with_url_secret
 
 MASK = "********"
 DECLARED = "STOKER_SECRET_ENV"
@@ -38,6 +40,8 @@ _SECRET_FIELDS = frozenset(
     }
 )
 """Fields of a trigger, or of where the code comes from, in any case."""
+_SOURCE_URLS = ("path", "source")
+"""Where Nuclio's ``build`` and MLRun's say where the code is."""
 _REFERENCE = "$"
 """``$generate`` and ``$ref:…`` of MLRun stand for a secret and are none."""
 _SHORTEST_IN_TEXT = 4
@@ -74,6 +78,21 @@ class _Place(NamedTuple):
         """What stands there."""
         return self.holder.get(self.key)
 
+    def put(self, value: str) -> None:
+        """Writes another value there."""
+        self.holder[self.key] = value
+
+
+class _UrlPlace(_Place):
+    """The password or token inside a URL; the rest of the URL is shown."""
+
+    @property
+    def value(self) -> Any:
+        return url_secret(str(self.holder[self.key]))
+
+    def put(self, value: str) -> None:
+        self.holder[self.key] = with_url_secret(str(self.holder[self.key]), value)
+
 
 def secret_values(document: Mapping[str, Any]) -> dict[str, str]:
     """The secrets of a function document: name of the variable, or path -> value, as text."""
@@ -84,7 +103,7 @@ def masked(document: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the document with `MASK` in place of each secret value."""
     result: dict[str, Any] = copy.deepcopy(dict(document))
     for place in _secret_places(result):
-        place.holder[place.key] = MASK
+        place.put(MASK)
     return result
 
 
@@ -149,7 +168,7 @@ def restored(document: Mapping[str, Any], *stored: Mapping[str, Any]) -> dict[st
         text = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
         raise InvalidFunction(f"invalid function: {text}", fields=fields)
     for place in places:
-        place.holder[place.key] = known[place.name]
+        place.put(known[place.name])
     return result
 
 
@@ -177,6 +196,7 @@ def _places(document: Mapping[str, Any]) -> list[_Place]:
         if isinstance(build, dict):
             path = "codeEntryAttributes"
             places += _fields(build.get(path), f"spec.build.{path}")
+            places += _urls(build, "spec.build")
     return places
 
 
@@ -191,6 +211,11 @@ def _fields(part: Any, path: str) -> list[_Place]:
         elif str(key).lower() in _SECRET_FIELDS:
             places.append(_Place(where, where, part, key))
     return places
+
+
+def _urls(build: dict[str, Any], path: str) -> list[_Place]:
+    wheres = ((key, f"{path}.{key}") for key in _SOURCE_URLS if isinstance(build.get(key), str))
+    return [_UrlPlace(where, where, build, key) for key, where in wheres]
 
 
 def _env(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlrun
 import nuclio
+from mlrun.common.schemas import AsyncSpec, BatchingSpec
 
 Path("func.py").write_text("""
 import os
@@ -45,13 +46,7 @@ while time.monotonic() < deadline and not out.exists():
 assert out.read_text().startswith("tick"), out
 
 slow = project.set_function("slow.py", name="slow", kind="nuclio", image="mlrun/mlrun")
-slow.with_http(
-    workers=1, trigger_name="http", mode="async"
-) if "mode" in slow.with_http.__code__.co_varnames else (
-    slow.set_config(
-        "spec.triggers.http", {"kind": "http", "maxWorkers": 1, "mode": "async", "attributes": {}}
-    )
-)
+slow.with_http(async_spec=AsyncSpec(enabled=True, max_connections=20))
 slow.deploy()
 started = time.monotonic()
 with ThreadPoolExecutor(8) as pool:
@@ -60,14 +55,8 @@ assert set(answers) <= {"done", b"done"}, answers
 assert time.monotonic() - started < 8 * 0.3, "they ran one after another"
 
 batched = project.set_function("batched.py", name="batched", kind="nuclio", image="mlrun/mlrun")
-batched.set_config(
-    "spec.triggers.http",
-    {
-        "kind": "http",
-        "numWorkers": 1,
-        "attributes": {},
-        "batch": {"mode": "enable", "batchSize": 4, "timeout": "500ms"},
-    },
+batched.with_http(
+    workers=1, batching_spec=BatchingSpec(enabled=True, batch_size=4, timeout="500ms")
 )
 batched.deploy()
 with ThreadPoolExecutor(4) as pool:

@@ -11,6 +11,7 @@ import pytest
 
 from fake_worker import Connection, FakeWorker
 from stoker.gateway import shard, streams
+from stoker.nouns.errors import StoreUnavailable
 from stoker.nouns.record import FunctionRecord, FunctionState, Revision
 from stoker.nouns.wire import Kind, frame
 
@@ -511,3 +512,34 @@ async def test_a_group_that_redis_lost_is_made_again(orders: Place) -> None:
     orders.store.groups.clear()
     orders.store.put(NAME, "1")
     await orders.until(lambda: seen(a) == [(1, "1")])
+
+
+async def test_records_whose_taking_was_never_heard_of_are_delivered(orders: Place) -> None:
+    take, unheard = orders.store.take_records, []
+
+    async def cut(*args: Any, **options: Any) -> Any:
+        taken = await take(*args, **options)
+        if taken and taken.records and not unheard:
+            unheard.append(taken)
+            raise StoreUnavailable("no answer within 2 s")
+        return taken
+
+    orders.store.take_records = cut
+    orders.store.put(NAME, "1", "2", "3")
+    orders.put(reader())
+    a = await worker(orders)
+    await orders.until(lambda: len(a.requests) == 3)
+    assert [offset for offset, _ in seen(a)] == [1, 2, 3]
+    await orders.until(lambda: not orders.store.held(NAME))
+
+
+async def test_a_function_made_anew_under_an_old_name_reads_its_own_stream(orders: Place) -> None:
+    orders.store.make_stream("projects/other")
+    orders.put(reader())
+    await worker(orders)
+    await consumers(orders)
+    (gateway,) = orders.gateways
+    gateway.router.remove_function("reads")
+    orders.put(reader(stream="other"))
+    places = gateway._streams._consumers
+    await orders.until(lambda: list(places) == ["stream:projects/other:0:g"])

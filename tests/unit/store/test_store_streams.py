@@ -347,3 +347,20 @@ def test_names_that_nothing_can_be_kept_under(container: str, path: str) -> None
 
 async def _close(bells: AsyncIterator[object]) -> None:
     await bells.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_full_shard_lets_go_of_the_records_that_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are what fills it: if moving them needed room, nothing would ever move again."""
+    monkeypatch.setattr(keys, "STREAM_RECORDS", 10)
+    await store.create_stream("p/full", 1, 24)
+    await store.subscribe("p/full", 1, "g", from_start=True)
+    for _ in range(10):
+        await store.put_records("p/full", 0, [NewRecord(b"x")])
+    await store.hold_leases({keys.stream_lease("p/full", 0, "g"): "me"}, 10)
+    taken = await store.take_records("p/full", 0, "g", owner="me", limit=4)
+    moved = [await store.requeue_record("p/full", "g", record) for record in taken.records]
+    assert moved == [11, 12, 13, 14]
+    with pytest.raises(QueueFull):
+        await store.put_records("p/full", 0, [NewRecord(b"y")])

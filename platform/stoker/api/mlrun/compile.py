@@ -109,6 +109,11 @@ def _configured(function: FunctionObject) -> dict[str, Any]:
     labels |= {PROJECT_LABEL: function.project, MLRUN_CLASS_LABEL: function.kind}
     if function.tag and function.tag != LATEST:
         labels[TAG_LABEL] = function.tag
+    annotations = mapping(metadata, "annotations") | mapping(function.metadata, "annotations")
+    if annotations:
+        metadata["annotations"] = {
+            key: str(value) for key, value in annotations.items() if value is not None
+        }
     return {
         "apiVersion": "nuclio.io/v1",
         "kind": "Function",

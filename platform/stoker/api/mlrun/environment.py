@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,13 @@ from stoker.nouns.secrecy import DECLARED
 
 SECRET_NAMES = "MLRUN_PROJECT_SECRETS_LIST"  # noqa: S105  # the name of a variable
 """Names of the project's secrets in the environment, for MLRun's context in the function."""
+_NOT_A_SECRETS_NAME = re.compile(
+    r"(?:(?:NUCLIO|STOKER|PYTHON|LD|CUDA)_?.*|V3IO_API|V3IO_ACCESS_KEY|MLRUN_DBPATH"
+    r"|MLRUN_(?:ACTIVE|DEFAULT)_PROJECT|MLRUN_PROJECT_SECRETS_LIST|SERVING_.*"
+    r"|PATH|HOME|SHELL|TMPDIR)"
+)
+"""Variables by which a worker starts and finds its platform. A secret of such a name would send the
+function's calls, and their access key, elsewhere, or load other code; it keeps its prefixed form."""
 
 
 def environment(
@@ -21,9 +29,11 @@ def environment(
     Args:
         function: the function.
         base: variables of the Nuclio config that it was made from.
-        secrets: variables of the project whose values must not be shown.
+        secrets: variables of the project whose values must not be shown; none of them takes the
+            place of what the platform itself sets.
         graph: of a serving function.
     """
+    secrets = {k: v for k, v in secrets.items() if not _NOT_A_SECRETS_NAME.fullmatch(k)}
     own = _by_name([*_listed(base), *function.listed("env")])
     given = {
         "MLRUN_ACTIVE_PROJECT": function.project,

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 
 from stoker.api.mlrun.function_object import refuse
 from stoker.api.submit import Note
+from stoker.nouns.secrecy import url_for_people
+from stoker.nouns.source_url import TOKEN_USER, SourceUrl, basic_authorization, read_source_url
 
 DEFAULT_HANDLER = "main:handler"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _FIELD = "spec.build.source"
 _GIT = ("git://", "git+")
-_TOKEN_USER = "oauth2"  # noqa: S105  # the user that git's hosts expect beside a token
 _NOT_FETCHED = {
     "s3": "give it by http(s)://, file:// or git://",
     "v3io": "give it by http(s)://, file:// or git://",
@@ -72,11 +73,12 @@ def source_entry(source: str, handler: str, workdir: str, credentials: Mapping[s
         return _git(source, own, attributes, credentials)
     if scheme in ("http", "https", "file"):
         _must_be_archive(source, urlsplit(source).path)
-        fields = {"path": source, "codeEntryType": "archive", "codeEntryAttributes": attributes}
-        return Entry(own, fields)
+        return _remote_archive(source, own, attributes)
     if not source.startswith("/"):
         refuse(
-            _FIELD, f"must be a URL or an absolute path on the platform's machine, was {source!r}"
+            _FIELD,
+            "must be a URL or an absolute path on the platform's machine, was "
+            f"{url_for_people(source)!r}",
         )
     if source.endswith(ARCHIVES):
         fields = {
@@ -91,7 +93,21 @@ def source_entry(source: str, handler: str, workdir: str, credentials: Mapping[s
 def _must_be_archive(source: str, path: str) -> None:
     if not path.endswith(ARCHIVES):
         kinds = ", ".join(ARCHIVES)
-        refuse(_FIELD, f"must name an archive ({kinds}) or a repository, was {source!r}")
+        refuse(
+            _FIELD,
+            f"must name an archive ({kinds}) or a repository, was {url_for_people(source)!r}",
+        )
+
+
+def _remote_archive(source: str, handler: str, attributes: dict[str, Any]) -> Entry:
+    """Credentials leave the URL, which is shown: a header carries them to that host alone."""
+    url = read_source_url(source)
+    if url.password or url.user:
+        attributes["headers"] = {"Authorization": basic_authorization(url.user, url.password)}
+    return Entry(
+        handler,
+        {"path": url.bare, "codeEntryType": "archive", "codeEntryAttributes": attributes},
+    )
 
 
 def _repository(source: str) -> str:
@@ -102,20 +118,28 @@ def _git(
     source: str, handler: str, attributes: dict[str, Any], credentials: Mapping[str, str]
 ) -> Entry:
     url, _, reference = source.partition("#")
+    found = read_source_url(url)
     if reference:
         attributes["reference" if reference.startswith("refs/") else "branch"] = reference
     token = credentials.get("GIT_TOKEN")
-    user = _TOKEN_USER if token else credentials.get("GIT_USERNAME")
-    password = token or credentials.get("GIT_PASSWORD")
+    user, password = (TOKEN_USER, token) if token else _login(found, credentials)
     if password:
-        attributes |= {"username": user or "", "password": password}
+        attributes |= {"username": user, "password": password}
     notes = () if reference else (_NO_BRANCH,)
     fields = {
-        "path": _git_url(url),
+        "path": _git_url(found.bare),
         "codeEntryType": "git",
         "codeEntryAttributes": attributes,
     }
     return Entry(handler, fields, notes)
+
+
+def _login(url: SourceUrl, credentials: Mapping[str, str]) -> tuple[str, str]:
+    """Name and password, those in the URL first, as in mlrun's own clone."""
+    user, password = credentials.get("GIT_USERNAME", ""), credentials.get("GIT_PASSWORD", "")
+    if url.password or not password:
+        return url.login if url.login[1] else (user, password)
+    return url.user or user, password
 
 
 _NO_BRANCH = (

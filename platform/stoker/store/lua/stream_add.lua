@@ -77,8 +77,9 @@ local function drop_while(key, most, goes)
 end
 
 -- Adds {data, key, info, group, try, original} records; first sequence number, or {-1}: no such
--- stream, {-2, shards}: no such shard, {-3}: full.
-local function add(records)
+-- stream, {-2, shards}: no such shard, {-3}: full. A record that moves is there already: it needs
+-- no room, or a full shard could not let go of those that fill it.
+local function add(records, moves)
   local text = redis.call('HGET', KEYS[1], ARGV[1])
   if not text then
     return {-1}
@@ -115,7 +116,7 @@ local function add(records)
       return true
     end)
     bytes, length = bytes - freed, redis.call('XLEN', key)
-    if length > 0 and (length > most_length or bytes + size > tonumber(ARGV[4])) then
+    if not moves and length > 0 and (length > most_length or bytes + size > tonumber(ARGV[4])) then
       redis.call('HSET', KEYS[3], 'bytes', string.format('%.0f', bytes))
       return {-3}
     end

@@ -6,11 +6,15 @@
 -- returns  see add; {0} when the group does not hold it any more
 local held = redis.call('XPENDING', KEYS[2], ARGV[6], ARGV[7], ARGV[7], 1)
 local entry = redis.call('XRANGE', KEYS[2], ARGV[7], ARGV[7])[1]
-if #held == 0 or not entry then
+if #held == 0 then
+  return {0}
+end
+if not entry then
+  redis.call('XACK', KEYS[2], ARGV[6], ARGV[7])  -- it grew too old: nobody can have it any more
   return {0}
 end
 local fields = fields_of(entry)
-local added = add({{fields.d, fields.k, fields.i, ARGV[6], ARGV[8], ARGV[9]}})
+local added = add({{fields.d, fields.k, fields.i, ARGV[6], ARGV[8], ARGV[9]}}, true)
 if added[1] > 0 then
   redis.call('XACK', KEYS[2], ARGV[6], ARGV[7])
 end
