@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stoker.nouns.errors import BadRequest, Forbidden, StokerError, Unauthorized
+from stoker.store.catalog import json_text
 
 _MLRUN = ("/api/v1", "/api/v2")
 _OWN = ("/api/stoker", "/api/streams", *_MLRUN)
@@ -21,7 +23,7 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """The body."""
-        return orjson.dumps(content)
+        return json_text.written(content)
 
 
 def speaks_nuclio(path: str) -> bool:
@@ -65,13 +67,19 @@ def stack(error: BaseException) -> str:
 async def json_body(request: Request) -> dict[str, Any]:
     """The request's body, which must be a JSON object.
 
+    MLRun's client writes NaN and numbers of any size. Elsewhere JSON is what its standard says.
+
     Raises:
         BadRequest: it is not.
     """
     body = await request.body()
+    parsed = json_text.parsed if speaks_mlrun(request.url.path) else orjson.loads
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
+        if len(body) < json_text.LARGE_BYTES:
+            document = parsed(body)
+        else:
+            document = await asyncio.to_thread(parsed, body)
+    except ValueError as exc:
         raise BadRequest(f"the body must be JSON: {exc}") from exc
     if not isinstance(document, dict):
         raise BadRequest(f"the body must be a JSON object, was {type(document).__name__}")

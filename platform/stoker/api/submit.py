@@ -14,8 +14,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from stoker.api.stream_notes import stream_notes
 from stoker.nouns.errors import FunctionNotFound, InvalidFunction, PreconditionFailed
 from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, FunctionSpec, near_names
@@ -23,6 +21,7 @@ from stoker.nouns.parts import ACTING_TRIGGERS
 from stoker.nouns.record import FunctionRecord, FunctionState, LogEntry, Revision
 from stoker.nouns.secrecy import restored
 from stoker.store import Store
+from stoker.store.catalog import json_text
 
 _ACTING = [field.alias or name for name, field in FunctionSpec.model_fields.items()]
 _NOT_ACTING = (
@@ -211,7 +210,7 @@ def _candidate(
     now: float,
     notes: Sequence[Note],
 ) -> dict[str, Any]:
-    digest = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    digest = hashlib.sha256(json_text.written(document, ordered=True)).hexdigest()
     return {
         "candidate": Revision(number=number, document=document, digest=digest),
         "last_revision": number,

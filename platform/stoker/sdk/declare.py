@@ -10,6 +10,7 @@ from stoker.nouns.errors import InvalidFunction
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.parts import GPU_RESOURCE
 from stoker.nouns.settings import ModelSettings
+from stoker.nouns.stream_trigger import STREAM_KINDS
 from stoker.sdk import dotted
 from stoker.sdk.arguments import READERS
 from stoker.sdk.holders import Edits, holder_of
@@ -43,6 +44,8 @@ _CHECKED = (
     "env", "resources", "replicas", "minReplicas", "maxReplicas", "scaleToZero", "eventTimeout",
     "readinessTimeoutSeconds", "triggers",
 )  # fmt: skip
+_OF_HTTP = frozenset({"batch", "batch_timeout", "worker_timeout"})
+"""Arguments that set something of an http trigger, which no other has."""
 _METRIC = "processed_events"
 
 
@@ -81,7 +84,7 @@ def gpu(
         function: an mlrun function of kind nuclio or serving, a `nuclio.ConfigSpec`, or a Nuclio
             config as a dict.
         workers: processes per replica, which share one copy of the weights. A multiple of
-            ``gpus``, or a divisor of it.
+            ``gpus``, or a divisor of it. Of a function that only reads streams, of each stream.
         gpus: GPUs per replica; 0 is none.
         model: a folder, ``package://<module>/<path>``, or a name on the model hub.
         task: what the model does, by transformers' name.
@@ -141,8 +144,8 @@ def _read(named: Mapping[str, Any]) -> dict[str, Any]:
 def _edits(document: Mapping[str, Any], values: Mapping[str, Any]) -> Edits:
     edits = Edits(env={VARIABLES[name]: values[name] for name in VARIABLES if name in values})
     if values.keys() & {"workers", "batch", "batch_timeout", "worker_timeout"}:
-        name, trigger = _http_trigger(document)
-        edits.fields["spec", "triggers", name] = trigger | _trigger_edits(trigger, values)
+        for name, trigger in _worked_triggers(document, values).items():
+            edits.fields["spec", "triggers", name] = trigger | _trigger_edits(trigger, values)
     if "gpus" in values:
         edits.fields["spec", "resources"] = _resources(document, values["gpus"])
     edits.fields.update(_scaling(document, values))
@@ -155,12 +158,26 @@ def _edits(document: Mapping[str, Any], values: Mapping[str, Any]) -> Edits:
     return edits
 
 
-def _http_trigger(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The declared http trigger, or a new one: Nuclio allows no second."""
-    for name, trigger in (dotted.get(document, ("spec", "triggers")) or {}).items():
+def _worked_triggers(
+    document: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The http trigger, else those that read streams, else a new one for http.
+
+    None is added beside a stream: an MLRun graph that may be called by http as well acknowledges
+    no record by itself, and one that fails would be lost.
+    """
+    triggers = dotted.get(document, ("spec", "triggers")) or {}
+    for name, trigger in triggers.items():  # Nuclio allows no second
         if trigger.get("kind", "http") == "http":
-            return name, trigger
-    return "http", {"kind": "http", "name": "http", "numWorkers": 1}
+            return {name: trigger}
+    streams = {name: held for name, held in triggers.items() if held["kind"] in STREAM_KINDS}
+    if streams and (lost := sorted(_OF_HTTP & values.keys())):
+        message = (
+            "has no effect on a function that only reads a stream: leave it out, or declare an "
+            "http trigger too"
+        )
+        raise _invalid([{"field": name, "message": message} for name in lost])
+    return streams or {"http": {"kind": "http", "name": "http", "numWorkers": 1}}
 
 
 def _trigger_edits(trigger: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ _REQUIRED: dict[ZygoteKind, tuple[str, ...]] = {
         "mlrun.serving.routers",
         "mlrun.serving.states",
         # What a graph that calls other functions needs: importing it takes longer than the wake.
+        "stoker.sdk.graph.direct",
         "stoker.sdk.graph.steps",
         "stoker.worker.switchboard",
     ),

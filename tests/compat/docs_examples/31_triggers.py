@@ -9,7 +9,8 @@ from pathlib import Path
 
 import mlrun
 import nuclio
-from mlrun.common.schemas import AsyncSpec, BatchingSpec
+from mlrun.common.schemas import BatchingSpec
+from mlrun.runtimes.nuclio.function import AsyncSpec
 
 Path("func.py").write_text("""
 import os

@@ -29,7 +29,7 @@ assert names(db.list_runs(project="judge-pages", labels=["odd=1", "n=3"])) == [3
 assert names(db.list_runs(project="judge-pages", labels=["n"])) == list(range(7))
 assert names(db.list_runs(project="judge-pages", states=["error"])) == [0]
 assert names(db.list_runs(project="judge-pages", name="r1")) == [1, 3, 5]
-since = datetime.datetime(2026, 1, 5, tzinfo=datetime.timezone.utc)
+since = datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC)
 assert names(db.list_runs(project="judge-pages", start_time_from=since)) == [4, 5, 6]
 
 pages, token, got = 0, None, []
@@ -51,8 +51,7 @@ for number in range(5):
 artifacts, token = db.paginated_list_artifacts(project="judge-pages", page=1, page_size=2)
 assert len(artifacts) == 2, artifacts
 assert token, token
-assert len(project.list_artifacts(limit=3)) == 3
-assert len(project.list_artifacts(name="a1")) == 1
+assert {a["metadata"]["key"] for a in project.list_artifacts(name="a1")} == {"a1"}
 Path("f.py").write_text("def handler(context, event):\n    return 1\n")
 for number in range(3):
     project.set_function("f.py", name=f"f{number}", kind="nuclio", image="x").save()

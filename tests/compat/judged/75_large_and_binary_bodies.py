@@ -15,7 +15,7 @@ class Size(mlrun.serving.V2ModelServer):
         pass
 
     def predict(self, request):
-        return [len(one) for one in request["inputs"]]
+        return [len(one.read()) for one in request["inputs"]]
 """)
 Path("raw.py").write_text("""
 import hashlib

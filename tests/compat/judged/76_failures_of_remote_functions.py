@@ -43,7 +43,7 @@ target.deploy()
 def graph(name, handled=False, **kwargs):
     fn = project.set_function("steps.py", name=name, kind="serving", image="x")
     flow = fn.set_topology("flow", engine="async")
-    step = flow.to(RemoteStep(name="call", url="judge-failures/target", **kwargs)).respond()
+    flow.to(RemoteStep(name="call", url="judge-failures/target", **kwargs)).respond()
     if handled:
         flow.error_handler(name="catch", handler="caught", full_event=True)
     fn.deploy()

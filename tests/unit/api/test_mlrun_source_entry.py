@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
 
+from stoker.api.mlrun.function_secrets import masked_function, restored_function
 from stoker.api.mlrun.source_entry import source_entry
 from stoker.nouns.errors import InvalidFunction
+from stoker.nouns.secrecy import masked
 
 
 def entry(source: str, **given: Any) -> dict[str, Any]:
@@ -88,6 +92,51 @@ def test_a_token_or_a_password_goes_with_the_repository() -> None:
     by_password = entry(url, credentials={"GIT_USERNAME": "u", "GIT_PASSWORD": "p"})
     assert by_password["codeEntryAttributes"]["username"] == "u"
     assert "password" not in entry(url)["codeEntryAttributes"]
+
+
+@pytest.mark.parametrize(
+    ("url", "credentials", "login"),
+    [
+        ("git://me:hu%40sh@h/r.git#main", {}, ("me", "hu@sh")),
+        ("git://hush@h/r.git#main", {}, ("oauth2", "hush")),
+        ("git+https://me:hush@h/r.git#main", {"GIT_PASSWORD": "p"}, ("me", "hush")),
+        ("https://me@h/r.git#main", {"GIT_PASSWORD": "p"}, ("me", "p")),
+        ("https://me:hush@h/r.git#main", {"GIT_TOKEN": "t"}, ("oauth2", "t")),
+    ],
+)
+def test_credentials_in_a_repository_s_url_leave_it(
+    url: str, credentials: dict[str, str], login: tuple[str, str]
+) -> None:
+    found = entry(url, credentials=credentials)
+    assert found["path"] == "https://h/r.git"
+    user, password = login
+    assert found["codeEntryAttributes"] == {
+        "branch": "main",
+        "username": user,
+        "password": password,
+    }
+
+
+def test_credentials_in_an_archive_s_url_become_a_header_that_no_listing_shows() -> None:
+    found = entry("https://me:hush@h/a.zip")
+    assert found["path"] == "https://h/a.zip"
+    pair = base64.b64encode(b"me:hush").decode()
+    assert found["codeEntryAttributes"] == {"headers": {"Authorization": f"Basic {pair}"}}
+    assert pair not in json.dumps(masked({"spec": {"build": found}}))
+
+
+def test_a_refused_source_is_named_without_its_token() -> None:
+    with pytest.raises(InvalidFunction, match="must name an archive") as refusal:
+        entry("https://me:hush@h/page")
+    assert "hush" not in refusal.value.message
+
+
+def test_a_function_s_source_is_listed_without_its_token_and_deployed_again_from_there() -> None:
+    stored = {"metadata": {"name": "f"}, "spec": {"build": {"source": "git://me:hush@h/r#main"}}}
+    shown = masked_function(stored)
+    assert "hush" not in json.dumps(shown)
+    assert "h/r#main" in shown["spec"]["build"]["source"]
+    assert restored_function(shown, stored) == stored
 
 
 def test_a_repository_without_a_branch_is_taken_with_a_warning() -> None:

@@ -49,7 +49,12 @@ def test_a_remote_step_of_mlrun_becomes_ours(theirs: str, ours: str) -> None:
 )
 def test_every_other_step_stays_what_it_is(class_name: str) -> None:
     spec = flow(one=step(class_name))
-    assert localized(spec) == spec
+    assert localized(spec)["graph"] == spec["graph"]
+
+
+def test_a_users_own_initializer_stays() -> None:
+    assert localized(flow())["graph_initializer"] == f"{OURS}.direct.begin"
+    assert localized({**flow(), "graph_initializer": "mine"})["graph_initializer"] == "mine"
 
 
 def test_steps_inside_routers_and_flows_are_found() -> None:
@@ -71,7 +76,7 @@ def test_the_spec_that_was_given_stays_as_it_was() -> None:
 def test_arguments_that_look_like_steps_are_left_alone() -> None:
     models = {"steps": {"class_name": "$remote"}}
     spec = flow(one=step("mlrun.serving.ModelRunner", models=models))
-    assert localized(spec) == spec
+    assert localized(spec)["graph"] == spec["graph"]
 
 
 def test_a_graph_names_the_functions_that_it_calls() -> None:

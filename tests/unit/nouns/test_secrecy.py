@@ -101,3 +101,21 @@ def test_every_mask_that_stands_for_nothing_known_is_named() -> None:
         "spec.triggers.k.attributes.sasl.password",
         "spec.build.codeEntryAttributes.password",
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "url", "shown"),
+    [
+        ("path", "https://me:hush1@h/r.git", f"https://me:{MASK}@h/r.git"),
+        ("source", "git://hush1@h/r.git#main", f"git://{MASK}@h/r.git#main"),
+    ],
+)
+def test_a_token_in_the_url_of_the_code_is_masked_and_restored(
+    field: str, url: str, shown: str
+) -> None:
+    document = {"spec": {"build": {field: url}}}
+    assert masked(document) == {"spec": {"build": {field: shown}}}
+    assert list(secret_values(document).values()) == ["hush1"]
+    assert restored(masked(document), document) == document
+    with pytest.raises(InvalidFunction, match=f"spec.build.{field}: must be the value"):
+        restored(masked(document))

@@ -161,3 +161,23 @@ def test_a_config_spec_of_nuclio_jupyter() -> None:
     assert (declared.workers, declared.gpus) == (2, 1)
     assert (declared.min_replicas, declared.max_replicas) == (0, 2)
     assert declared.env == {"A": "1", "STOKER_QUANTIZATION": "int8"}
+
+
+def test_workers_of_what_only_reads_a_stream_are_the_stream_s(function: Any) -> None:
+    """With an http trigger beside it a graph would acknowledge no record by itself."""
+    function.add_v3io_stream_trigger("v3io:///projects/p/q", group="g")
+    stoker.gpu(function, workers=2, gpus=1)
+    declared = compiled(function)
+    assert list(declared.spec.triggers) == ["stream"]
+    assert declared.workers == 2
+    with pytest.raises(InvalidFunction, match=r"batch has no effect .*; worker_timeout has no"):
+        stoker.gpu(function, batch=4, worker_timeout=1)
+
+
+def test_beside_a_stream_the_http_trigger_that_was_declared_has_the_workers(function: Any) -> None:
+    function.add_v3io_stream_trigger("v3io:///projects/p/q", group="g")
+    function.with_http(workers=8)
+    stoker.gpu(function, workers=2, batch=4)
+    declared = compiled(function)
+    assert declared.workers == declared.http_trigger.workers == 2
+    assert declared.spec.triggers["stream"].workers == 1

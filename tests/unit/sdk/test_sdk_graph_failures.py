@@ -15,6 +15,12 @@ from stoker.sdk.graph.failures import CLASS, STEP, telling_failures
 pytestmark = [pytest.mark.mlrun, pytest.mark.filterwarnings("ignore")]
 
 
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mlrun connects, when it is first imported, to where this says."""
+    monkeypatch.delenv("MLRUN_DBPATH", raising=False)
+
+
 def fails(body: Any) -> Any:
     if "bad" in body:
         raise ValueError("a bad record")

@@ -16,6 +16,7 @@ from stoker.api.mlrun import dotted_config
 from stoker.api.mlrun.build_section import RUNTIME, build_section, code_entry, image_notes
 from stoker.api.mlrun.environment import environment
 from stoker.api.mlrun.function_object import LATEST, FunctionObject, mapping, refuse
+from stoker.api.mlrun.queue_child import behind_its_queue
 from stoker.api.mlrun.serving import WRAPPER, served
 from stoker.api.mlrun.source_entry import Entry
 from stoker.api.submit import Note
@@ -86,7 +87,8 @@ def compile_function(
     spec = document["spec"]
     entry = code_entry(function, spec, {**(secrets or {}), **(builder_env or {})})
     _set_declared(function, spec)
-    triggers = _triggers(function, spec, entry)
+    declared, said = behind_its_queue(function, mapping(spec, "triggers"))
+    triggers = _triggers(function, declared, entry)
     if triggers:
         spec["triggers"] = triggers
     graph = served(function, triggers) if function.is_serving else None
@@ -94,7 +96,7 @@ def compile_function(
     spec["handler"] = entry.handler
     spec["runtime"] = str(function.spec.get("nuclio_runtime") or RUNTIME)
     spec["build"] = build_section(function, mapping(spec, "build"), entry)
-    notes = [*entry.notes, *(graph.notes if graph else []), *_replicas(function, spec)]
+    notes = [*entry.notes, *said, *(graph.notes if graph else []), *_replicas(function, spec)]
     return Compiled(document, notes + image_notes(function))
 
 
@@ -161,8 +163,7 @@ def _replicas(function: FunctionObject, spec: dict[str, Any]) -> list[Note]:
     return notes
 
 
-def _triggers(function: FunctionObject, spec: dict[str, Any], entry: Entry) -> dict[str, Any]:
-    triggers = mapping(spec, "triggers")
+def _triggers(function: FunctionObject, triggers: dict[str, Any], entry: Entry) -> dict[str, Any]:
     # What reads a stream stays without one: its runtime would take itself for an http function's,
     # and never acknowledge a record.
     has_own = any(

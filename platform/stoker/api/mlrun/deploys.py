@@ -42,6 +42,8 @@ from stoker.store.catalog import Catalog
 HOLD_S = 3.0
 """How long a status request without news is held, seconds. Well below the 45 s after which MLRun's
 client gives up, and short enough for its own timeouts, which it looks at between two requests."""
+_BUILT_KINDS = frozenset({"job", "dask", "mpijob", "spark", "databricks", "local", "handler"})
+"""What MLRun runs and does not serve: to deploy it means to build its image."""
 GATHER_S = 0.05
 """Lines of one moment are answered together."""
 
@@ -94,7 +96,14 @@ class Deploys:
     async def status_by_query(self, request: Request) -> Response:
         """The same, the names being in the query."""
         project, name = _names(request.query_params)
-        return await self._status(project, name, request.query_params)
+        try:
+            return await self._status(project, name, request.query_params)
+        except NotFound:
+            tag = text(request.query_params, "tag") or ""
+            stored = await self.catalog.functions.get(project, normalised(name), tag=tag)
+            if stored is not None:
+                _must_not_be_a_build(stored)
+            raise
 
     async def _deploy(
         self, project: str, name: str, body: Mapping[str, Any]
@@ -158,7 +167,9 @@ class Deploys:
         """Secrets that a listing had masked, as they were stored."""
         stored = await self.catalog.functions.get(function.project, function.name, tag=function.tag)
         return FunctionObject(
-            restored_function(function.document, *([stored] if stored else []), *earlier)
+            await asyncio.to_thread(
+                restored_function, function.document, *([stored] if stored else []), *earlier
+            )
         )
 
     def _capacity(self) -> dict[str, int]:
@@ -213,12 +224,16 @@ def _names(found: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _must_not_be_a_build(document: dict[str, Any]) -> None:
-    """Of jobs, the path by which older clients deploy builds the image."""
-    kind = str(document.get("kind") or "")
-    if kind == "job":
+    """Of what is run, the path by which older clients deploy builds the image.
+
+    Raises:
+        NotSupported: it is of such a kind.
+    """
+    kind = str(document.get("kind") or "").partition(":")[0]
+    if kind in _BUILT_KINDS:
         raise NotSupported(
-            "Stoker builds no images: a job runs where its client is, and what a function requires "
-            "is installed when it is deployed"
+            f"Stoker builds no images: a function of kind {kind!r} runs where its client is, and "
+            "what a function requires is installed when it is deployed"
         )
 
 

@@ -13,12 +13,13 @@ from stoker.nouns.secrecy import DECLARED
 SECRET_NAMES = "MLRUN_PROJECT_SECRETS_LIST"  # noqa: S105  # the name of a variable
 """Names of the project's secrets in the environment, for MLRun's context in the function."""
 _NOT_A_SECRETS_NAME = re.compile(
-    r"(?:(?:NUCLIO|STOKER|PYTHON|LD|CUDA)_?.*|V3IO_API|V3IO_ACCESS_KEY|MLRUN_DBPATH"
-    r"|MLRUN_(?:ACTIVE|DEFAULT)_PROJECT|MLRUN_PROJECT_SECRETS_LIST|SERVING_.*"
-    r"|PATH|HOME|SHELL|TMPDIR)"
+    r"NUCLIO_.*|V3IO_API|V3IO_ACCESS_KEY|MLRUN_DBPATH|MLRUN_(ACTIVE|DEFAULT)_PROJECT"
+    r"|MLRUN_PROJECT_SECRETS_LIST|SERVING_SPEC_ENV|SERVING_CURRENT_FUNCTION"
+    r"|STOKER_(SECRET_ENV|HOME|GATEWAY_URL)|PATH|HOME|TMPDIR|PYTHON[A-Z]+|LD_[A-Z_]+"
 )
-"""Variables by which a worker starts and finds its platform. A secret of such a name would send the
-function's calls, and their access key, elsewhere, or load other code; it keeps its prefixed form."""
+"""Variables by which a worker starts and finds its platform. A secret of such a name would send
+the function's calls, and their access key, elsewhere, or load other code; it keeps its prefixed
+form."""
 
 
 def environment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,9 @@ class Functions:
         await self.directory.require(project)
         async with self.turns.of(project, function.name):
             before = await self.catalog.functions.get(project, function.name, tag=tag)
-            document = restored_function(function.document, *([before] if before else []))
+            document = await asyncio.to_thread(
+                restored_function, function.document, *([before] if before else [])
+            )
             key = await self.catalog.functions.store(
                 project,
                 function.name,
@@ -129,7 +132,10 @@ class Functions:
             found = [f for f in found if text_at(f, "status", "state") in states]
         rows = paging.rows
         end = None if rows.size is None else rows.start + rows.size
-        shown = [masked_function(function) for function in found[rows.start : end]]
+        # Copies of whole objects, whose code and data may be large.
+        shown = await asyncio.to_thread(
+            lambda: [masked_function(function) for function in found[rows.start : end]]
+        )
         return Json(paging.reply("funcs", [_reduced(f) for f in shown] if minimal else shown))
 
     async def delete(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from starlette.requests import Request
@@ -63,7 +64,7 @@ class Projects:
         """201 with the project; 409 when it exists."""
         document = await json_body(request)
         name = _checked(document)
-        document = _dated(document, None)
+        document = _dated(name, document, None)
         await self.catalog.projects.create(name, document)
         await self._tell_nuclio(document)
         return Json(document, status_code=201)
@@ -72,7 +73,9 @@ class Projects:
         """The project as it is kept; what was there is replaced."""
         document = await json_body(request)
         name = _checked(document, request.path_params["project"])
-        saved = await self.catalog.projects.change(name, lambda earlier: _dated(document, earlier))
+        saved = await self.catalog.projects.change(
+            name, lambda earlier: _dated(name, document, earlier)
+        )
         await self._tell_nuclio(saved)
         return Json(saved)
 
@@ -85,7 +88,7 @@ class Projects:
         def change(earlier: Document | None) -> Document:
             merged = _merged(earlier or known, changes, additive=additive)
             _checked(merged, name)
-            return _dated(merged, earlier or known)
+            return _dated(name, merged, earlier or known)
 
         saved = await self.catalog.projects.change(name, change)
         await self._tell_nuclio(saved)
@@ -139,16 +142,22 @@ class Projects:
 
 
 def _checked(document: Document, name: str = "") -> str:
+    for field in ("metadata", "spec", "status"):
+        if not isinstance(document.get(field), (dict, NoneType)):
+            raise BadRequest(
+                f"project.{field} must be an object, was {type(document[field]).__name__}"
+            )
     given = looked_up(document, "metadata", "name")
     if name and given not in (None, name):
         raise BadRequest(f"Conflict between name in body and name in path: {given} is not {name}")
     return names.check("project.metadata.name", given or name, names.PROJECT)
 
 
-def _dated(document: Document, earlier: Document | None) -> Document:
+def _dated(name: str, document: Document, earlier: Document | None) -> Document:
+    """As it is kept: with the name of its path, by which every listing shows it."""
     document = completed(document)
     created = text_at(earlier, "metadata", "created") or times.now().isoformat()
-    part(document, "metadata")["created"] = created
+    part(document, "metadata").update(name=name, created=created)
     return document
 
 

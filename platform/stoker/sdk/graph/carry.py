@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -27,6 +29,16 @@ _CARRIER: ContextVar[asyncio.Task[Any] | None] = ContextVar("stoker_carrier", de
 work for all events, and these must not wait for one."""
 
 
+@contextmanager
+def carrying() -> Iterator[None]:
+    """Inside, the current task takes an event through all remote steps."""
+    token = _CARRIER.set(asyncio.current_task())
+    try:
+        yield
+    finally:
+        _CARRIER.reset(token)
+
+
 class Carried:
     """Before a storey step with jobs that run at once, in the order of inheritance.
 
@@ -39,18 +51,22 @@ class Carried:
     max_in_flight: int | None
     retries: int | None
     backoff_factor: float | None
-    local: bool
     _lazy_init_complete: bool
+
+    def is_local(self) -> bool:
+        """Whether functions of this home can be reached from here at all."""
+        return False
 
     def _init(self) -> None:
         super()._init()  # type: ignore[misc]
+        self._local = self.is_local()
         self._free = self.max_in_flight or IN_FLIGHT
         self._queue: deque[asyncio.Future[None]] = deque()
         self._carriers: set[asyncio.Task[None]] = set()
         self._last: asyncio.Future[None] | None = None
 
     async def _do(self, event: Any) -> Any:
-        if not self.local:
+        if not self._local:
             return await super()._do(event)  # type: ignore[misc]
         if not self._lazy_init_complete:
             await self._lazy_init()  # type: ignore[attr-defined]
@@ -75,9 +91,9 @@ class Carried:
         return None
 
     async def _carry(self, event: Any, turn: _Turn | None) -> None:
-        _CARRIER.set(asyncio.current_task())
         try:
-            await self._through(event, turn)
+            with carrying():
+                await self._through(event, turn)
         except Exception as exc:
             await self._recover(event, exc)
         finally:
@@ -90,8 +106,10 @@ class Carried:
         waited = request is not None and not request.done and _awaitable(event) is not None
         BOUNDS.set(bounds(request, waited=waited))
         task = asyncio.current_task()
-        leave = task.cancel if task is not None else None
-        if waited and request is not None and leave is not None:
+        # In the request's own task there is nobody else to tell: the task itself is cancelled.
+        leave = None
+        if waited and request is not None and task is not None and request.task is not task:
+            leave = task.cancel
             request.on_end(leave)
         streams = False
         try:
@@ -104,7 +122,7 @@ class Carried:
                 if not streams:
                     await response.read()
         except asyncio.CancelledError:
-            if not waited or request is None or task is None or not request.ended:
+            if leave is None or request is None or task is None or not request.ended:
                 raise
             # Not a cancelled task: what the graph does about errors, it does here too.
             task.uncancel()

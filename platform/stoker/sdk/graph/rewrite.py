@@ -15,6 +15,8 @@ REPLACED = {
 """mlrun's class (or its shortcut) to the one that runs here. A class of the user's that inherits
 from one of them stays what it is: it may override what ours overrides."""
 
+BEGIN = f"{_OURS}.direct.begin"
+"""Called by mlrun's runtime before it makes the steps, unless the user has an initializer."""
 _NESTED = ("steps", "routes")
 
 
@@ -29,7 +31,10 @@ def localized(spec: dict[str, Any]) -> dict[str, Any]:
     'stoker.sdk.graph.RemoteStep'
     """
     graph = spec.get("graph")
-    return {**spec, "graph": _step(graph)} if isinstance(graph, dict) else _step(spec)
+    if not isinstance(graph, dict):
+        return _step(spec)
+    begin = spec.get("graph_initializer") or BEGIN
+    return {**spec, "graph": _step(graph), "graph_initializer": begin}
 
 
 def _step(step: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
@@ -13,10 +14,12 @@ class Running(Protocol):
     Attributes:
         deadline: CLOCK_MONOTONIC seconds after which nobody wants its answer, or None.
         done: it has its answer. What the graph still does with its event has no deadline.
+        task: what its handler runs in; cancelled at its end.
     """
 
     deadline: float | None
     done: bool
+    task: asyncio.Task[None] | None
 
     @property
     def ended(self) -> bool:

@@ -46,9 +46,9 @@ class _LocalStep(Carried):
     _client_session: Any
     _session: Any
 
-    def _init(self) -> None:
-        super()._init()
-        self.local = self._neighbours() is not None
+    def is_local(self) -> bool:
+        """See `Carried`."""
+        return self._neighbours() is not None
 
     async def _lazy_init(self) -> None:
         local = self._neighbours()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import orjson
-
+from stoker.store.catalog import json_text
 from stoker.store.catalog.document import Document, part
 
 _METADATA_LEFT_OUT = frozenset({"labels", "updated", "created", "tag", "uid"})
@@ -44,7 +43,7 @@ def artifact_uid(document: Document, iteration: int, tree: str) -> str:
         "metadata": metadata | {"iter": iteration, "tree": tree},
         "spec": spec,
     }
-    canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    canonical = json_text.written(identity, ordered=True)
     # A name for content, as git has them; nothing relies on its being hard to forge.
     return hashlib.sha1(canonical, usedforsecurity=False).hexdigest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
+from stoker.store.catalog import json_text
 
 Document = dict[str, Any]
 
@@ -42,12 +42,12 @@ def number_at(document: Any, *path: str) -> int:
 
 def packed(document: Document) -> bytes:
     """As it is stored."""
-    return orjson.dumps(document)
+    return json_text.written(document)
 
 
 def unpacked(stored: bytes) -> Document:
     """As it was stored."""
-    document: Document = orjson.loads(stored)
+    document: Document = json_text.parsed(stored)
     return document
 
 

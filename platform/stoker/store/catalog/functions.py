@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import sqlite3
@@ -102,23 +101,23 @@ class StoredFunctions:
             InsufficientStorage: the disk is full.
             StoreUnavailable: the catalog cannot be written.
         """
-        function = copy.deepcopy(function)
-        metadata = part(function, "metadata")
-        tag = tag or text_at(function, "metadata", "tag") or LATEST
-        key = function_hash(function)
-        # Another version may take the tag later: the object must not go on claiming it.
-        metadata |= {"name": name, "project": project, "tag": "", "hash": key}
         now = times.now()
-        metadata["updated"] = now.isoformat()
+        tag = tag or text_at(function, "metadata", "tag") or LATEST
 
-        def write(connection: sqlite3.Connection) -> None:
+        # All of it in the catalog's thread: of a large object already the hash takes its time.
+        def write(connection: sqlite3.Connection) -> str:
+            key = function_hash(function)
+            # Another version may take the tag later: the object must not go on claiming it.
+            own = {"name": name, "project": project, "tag": "", "hash": key}
+            metadata = {**_metadata(function), **own, "updated": now.isoformat()}
+            body = packed(function | {"metadata": metadata})
             for keep in versioned:
                 uid = key if keep else f"{_UNVERSIONED}{tag}"
-                row = (project, name, uid, key, _kind(function), now.timestamp(), packed(function))
+                row = (project, name, uid, key, _kind(function), now.timestamp(), body)
                 _put(connection, row, tag, metadata.get("labels"))
+            return key
 
-        await self._database.run(write)
-        return key
+        return await self._database.run(write)
 
     async def get(
         self, project: str, name: str, *, tag: str = "", hash_key: str = ""
@@ -203,12 +202,17 @@ def function_hash(function: Document) -> str:
     The same text must be hashed as there, so this is json's own spelling, with its spaces.
     """
     bare = dict(function)
-    metadata: dict[str, Any] = dict(bare.get("metadata") or {})
+    metadata: dict[str, Any] = dict(_metadata(bare))
     metadata.pop("created", None)
     bare["metadata"] = metadata | {"tag": "", "hash": "", "updated": None}
     bare["status"] = None
     text = json.dumps(bare, sort_keys=True, default=str)
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _metadata(function: Document) -> Document:
+    found = function.get("metadata")
+    return found if isinstance(found, dict) else {}
 
 
 def _kind(function: Document) -> str:
