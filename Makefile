@@ -14,6 +14,7 @@ venv: $(STAMP)  ## .venv with everything, .venv/bin/stoker included
 $(STAMP): pyproject.toml constraints.txt weights.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed (mlrun runs on Python 3.11 only); name another with PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) must be Python 3.11, because mlrun needs it"; exit 1; }
+	@echo "installing into $(VENV): about 2 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt setuptools wheel
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all]'

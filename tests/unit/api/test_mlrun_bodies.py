@@ -185,3 +185,12 @@ async def test_building_an_image_is_not_supported_and_neither_is_following_it(
     followed = await shop.get("/api/v1/build/status", params=asked)
     assert followed.status_code == 501
     assert kind in followed.json()["detail"]
+
+
+# A model router without a project
+
+
+async def test_a_router_that_knows_no_project_finds_no_endpoints(client: httpx.AsyncClient) -> None:
+    found = await client.get("/api/v1/projects//model-endpoints")
+    assert found.status_code == 200
+    assert found.json() == {"endpoints": []}

@@ -56,14 +56,19 @@ class Absent:
         project = "/api/v1/projects/{project}"
         return [
             Route(project + "/model-endpoints", self.no_endpoints, methods=["GET"]),
+            Route("/api/v1/projects//model-endpoints", self.no_endpoints, methods=["GET"]),
             Route(project + "/schedules", self.no_schedules, methods=["GET"]),
             Route("/api/v1/{path:path}", self.refuse, methods=_METHODS),
             Route("/api/v2/{path:path}", self.refuse, methods=_METHODS),
         ]
 
     async def no_endpoints(self, request: Request) -> Response:
-        """None are made here; a model router asks when it finds no task that makes them."""
-        await self.directory.require(request.path_params["project"])
+        """None are made here; a model router asks when it finds no task that makes them.
+
+        One that a newer MLRun server compiled does not know its project.
+        """
+        if "project" in request.path_params:
+            await self.directory.require(request.path_params["project"])
         return Json({"endpoints": []})
 
     async def no_schedules(self, request: Request) -> Response:
