@@ -9,7 +9,7 @@ from stoker.nouns.parts import Trigger
 from stoker.nouns.stream_trigger import STREAM_KINDS, AckMode
 
 _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
-_KAFKA_KINDS = frozenset({"kafka", "kafka-cluster"})
+KAFKA_KINDS = frozenset({"kafka", "kafka-cluster"})
 
 
 def stream_notes(config: FunctionConfig) -> list[str]:
@@ -18,7 +18,7 @@ def stream_notes(config: FunctionConfig) -> list[str]:
     for name, trigger in config.spec.triggers.items():
         if trigger.kind in STREAM_KINDS:
             found += [f"trigger {name!r}: {text}" for text in _notes(config, trigger)]
-        elif trigger.kind in _KAFKA_KINDS:
+        elif trigger.kind in KAFKA_KINDS:
             found.append(
                 f"trigger {name!r}: no Kafka is read here, so nothing calls this function for its "
                 "topics; a queue with a v3io:// path is read (docs/queues.md)"

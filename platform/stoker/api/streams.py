@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.api.reply import Json, json_body
-from stoker.nouns.errors import BadRequest, NotFound, StokerError
+from stoker.nouns.errors import BadRequest, Conflict, NotFound, StokerError
 from stoker.nouns.record import FunctionRecord
 from stoker.nouns.stream import DeadLetter, Record, ShardState, StreamSpec, stream_name
 from stoker.nouns.stream_trigger import StreamTrigger
@@ -38,6 +38,7 @@ class StreamViews:
             Route(one + "/records", self.records, methods=["GET"]),
             Route(one + "/dead", self.dead, methods=["GET"]),
             Route(one + "/replay", self.replay, methods=["POST"]),
+            Route(one + "/groups/{group}", self.forget, methods=["DELETE"]),
             Route(one, self.get, methods=["GET"]),
             Route(one, self.delete, methods=["DELETE"]),
         ]
@@ -109,6 +110,19 @@ class StreamViews:
                 raise NotFound(f"shard {shard} of {spec.name!r} has no record {sequence}")
             return Json({"group": group, "replayed": 1})
         return Json({"group": group, "rewound": await self._rewind(spec, group, asked)})
+
+    async def forget(self, request: Request) -> Response:
+        """Forgets a group that nobody reads in any more, so that it holds no producer up."""
+        spec = await self._spec(request)
+        group = await self._group(spec, request.path_params["group"])
+        readers = _readers(spec, await self.store.list_functions()).get(group)
+        if readers:
+            raise Conflict(
+                f"the group {group!r} of {spec.name!r} is read by {', '.join(sorted(readers))}: "
+                "delete that function first, or deploy it with another consumerGroup"
+            )
+        dead = await self.store.forget_group(spec.name, spec.shards, group)
+        return Json({"group": group, "dead": dead})
 
     # -- inside
 

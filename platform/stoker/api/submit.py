@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from stoker.api.stream_notes import stream_notes
+from stoker.api.stream_notes import KAFKA_KINDS, stream_notes
 from stoker.nouns.errors import FunctionNotFound, InvalidFunction, PreconditionFailed
 from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, FunctionSpec, near_names
 from stoker.nouns.parts import ACTING_TRIGGERS
@@ -180,7 +180,7 @@ def warnings(config: FunctionConfig) -> list[str]:
     found = [
         f"trigger {name!r} of kind {trigger.kind!r} is kept but does not act here"
         for name, trigger in config.spec.triggers.items()
-        if trigger.kind not in ACTING_TRIGGERS
+        if trigger.kind not in {*ACTING_TRIGGERS, *KAFKA_KINDS}
     ]
     found += stream_notes(config)
     extra = config.spec.model_extra or {}

@@ -185,6 +185,28 @@ def replay(
         console().print(f"[green]✓[/] {done['group']} reads again, shard: from {places}")
 
 
+@app.command()
+def forget(
+    stream: StreamArgument,
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="The consumer group.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget a consumer group that no function reads in any more, with its dead letters."""
+    from stoker.cli.client import Client
+    from stoker.cli.text import console, print_json
+
+    place = _path(stream, f"/groups/{quote(group, safe='')}")
+    done = Client.control(home).send("DELETE", place).json()
+    if as_json:
+        print_json(done)
+    else:
+        letters = "dead letter" if done["dead"] == 1 else "dead letters"
+        console().print(
+            f"[green]✓[/] {_cell(done['group'])} is forgotten, and {done['dead']} {letters} with it"
+        )
+
+
 def _path(stream: str, rest: str = "") -> str:
     return f"/api/streams/{quote(stream.strip('/'))}{rest}"
 

@@ -31,7 +31,13 @@ from stoker.nouns.parts import (
     whole_number,
 )
 from stoker.nouns.quantity import parse_bytes, parse_duration
-from stoker.nouns.stream_trigger import STREAM_KIND, STREAM_KINDS, AckMode, StreamTrigger
+from stoker.nouns.stream_trigger import (
+    STREAM_KIND,
+    STREAM_KINDS,
+    AckMode,
+    StreamTrigger,
+    check_acknowledged_apart,
+)
 
 PROJECT_LABEL = "nuclio.io/project-name"
 MLRUN_CLASS_LABEL = "mlrun/class"
@@ -157,6 +163,11 @@ class FunctionConfig(Part):
         if value not in ("Function", "NuclioFunction", ""):
             raise ValueError(f'must be "Function", was {value!r}')
         return "Function"
+
+    @model_validator(mode="after")
+    def _acknowledgements_are_told_apart(self) -> FunctionConfig:
+        check_acknowledged_apart(self.stream_triggers.values())
+        return self
 
     @classmethod
     def parse(cls, document: Any) -> FunctionConfig:

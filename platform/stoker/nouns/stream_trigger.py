@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -115,6 +115,28 @@ def read_stream_trigger(
         retry_s=_number(attributes, "retryIntervalMs", DEFAULT_RETRY_MS, 1, 3_600_000) / 1000,
         webapi=webapi,
     )
+
+
+def check_acknowledged_apart(triggers: Iterable[StreamTrigger]) -> None:
+    """Refuses triggers whose explicit acknowledgements nothing could tell apart.
+
+    ``nuclio_sdk.QualifiedOffset`` names a stream's path and its shard, neither container nor group:
+    an offset would be acknowledged where it was not meant, and a record be lost that is not done.
+
+    Raises:
+        ValueError: naming them.
+    """
+    known: dict[str, str] = {}
+    for trigger in triggers:
+        if not trigger.explicit:
+            continue
+        other = known.setdefault(trigger.stream_path, trigger.name)
+        if other != trigger.name:
+            raise ValueError(
+                "triggers: only one with an explicitAckMode may have the streamPath "
+                f"{trigger.stream_path!r}, for acknowledgements name nothing else, was "
+                f"{other!r} and {trigger.name!r}"
+            )
 
 
 def _place(attributes: Mapping[str, Any], url: str) -> tuple[str, str, str, str]:

@@ -25,7 +25,9 @@ Key                                      Type    TTL       Written by: what
 ``stoker:stream:<name>:<shard>``         stream  none;     API: records ``<sequence>-0``; gateways:
                                                  trimmed   consumer groups and what they hold
 ``stoker:stream-shard:<name>:<shard>``   hash    none      API: last sequence, bytes; gateways:
-                                                           ``armed`` while one waits for a bell
+                                                           ``armed`` while one waits for a bell;
+                                                           in shard 0 ``dead:<group>``: bytes of
+                                                           the dead letters of all shards
 ``stoker:stream-dead:<name>:<group>``    stream  none;     gateways: records that were given up;
                                                  trimmed   API: takes out what is replayed
 ``stoker:lease:stream:<name>:<shard>:    string  10 s      gateways: who reads the shard for the
@@ -94,6 +96,8 @@ STREAM_BYTES = 256 * 1024 * 1024
 """Bytes of one shard's records, with the same consequence."""
 DEAD_LETTERS = 10_000
 """Dead letters of one group of a stream; beyond it the oldest go."""
+DEAD_BYTES = 64 * 1024 * 1024
+"""Bytes of their records, with the same consequence."""
 
 
 def stream(name: str, shard: int) -> str:

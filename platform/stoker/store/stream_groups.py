@@ -11,7 +11,10 @@ from stoker.store.link import Link
 from stoker.store.streams import MICROSECONDS, add_words, added_at, entry_id, record_of, sequence_of
 
 PENDING_STEP = 128
-"""Pending records read at once: a step of them must fit a call's time."""
+"""Pending records read at once."""
+STEP_BYTES = 8 * 1024 * 1024
+"""Bytes of records read at once, about: more of them would not fit a call's time, and a call that
+fails for that fails again each time it is tried."""
 
 
 class NoSuchGroup(NotFound):
@@ -35,6 +38,20 @@ class StreamGroups:
         at = [keys.stream(name, shard) for shard in range(shards)]
         await self._link.script("stream_subscribe", at, group, "0" if from_start else "$")
 
+    async def forget_group(self, name: str, shards: int, group: str) -> int:
+        """Forgets a group, what it held and its dead letters; how many these were.
+
+        Whoever reads in that group makes it anew.
+
+        Raises:
+            NoSuchGroup: no shard has it.
+        """
+        at = [*_dead_keys(name, group), *(keys.stream(name, one) for one in range(shards))]
+        dead = int(await self._link.script("stream_forget", at, group))
+        if dead < 0:
+            raise NoSuchGroup(f"the stream {name!r} has no consumer group {group!r}")
+        return dead
+
     async def hold_leases(self, owners: Mapping[str, str], ttl_s: float) -> dict[str, bool]:
         """Takes or renews leases, each for its owner; which of them are held."""
         if not owners:
@@ -47,7 +64,7 @@ class StreamGroups:
     async def take_records(
         self, name: str, shard: int, group: str, *, owner: str, limit: int
     ) -> Taken | None:
-        """The next records for a group; None when the lease is not ``owner``'s.
+        """The next records for a group, of about `STEP_BYTES`; None: the lease is not ``owner``'s.
 
         Raises:
             NoSuchGroup: see `subscribe`.
@@ -59,7 +76,7 @@ class StreamGroups:
         ]
         ttl = int(keys.STREAM_LEASE_TTL_S * 1000)
         state, *rest = await self._link.script(
-            "stream_take", at, owner, ttl, group, keys.STREAM_CONSUMER, limit
+            "stream_take", at, owner, ttl, group, keys.STREAM_CONSUMER, limit, STEP_BYTES
         )
         if state == 0:
             return None
@@ -73,20 +90,22 @@ class StreamGroups:
     ) -> tuple[list[Record], int | None]:
         """What a group holds unacknowledged, and where to go on; None after the last.
 
-        Records that retention has taken are pending no more, and left out.
+        At once come about `STEP_BYTES` at most. Records that retention has taken are pending no
+        more, and left out.
 
         Raises:
             NoSuchGroup: see `subscribe`.
         """
-        found = await self._link.script(
-            "stream_pending", [keys.stream(name, shard)], group, entry_id(first), limit
+        at = [keys.stream(name, shard)]
+        more, *rest = await self._link.script(
+            "stream_pending", at, group, entry_id(first), limit, STEP_BYTES
         )
-        if found and found[0] == -1:
+        if more < 0:
             raise NoSuchGroup(f"the stream {name!r} has no consumer group {group!r}")
+        (found,) = rest
         records = [
             record_of(shard, entry, fields, tries) for entry, tries, fields in found if fields
         ]
-        more = len(found) == limit
         return records, sequence_of(found[-1][0]) + 1 if more else None
 
     async def ack_records(self, name: str, shard: int, group: str, done: Sequence[int]) -> None:
@@ -124,7 +143,8 @@ class StreamGroups:
         self, name: str, group: str, record: Record, *, reason: str, function: str
     ) -> bool:
         """Moves a record that was given up to the dead letters; False if it was not pending."""
-        at = [keys.stream(name, record.shard), keys.stream_dead(name, group)]
+        at = [keys.stream(name, record.shard), *_dead_keys(name, group)]
+        most = keys.DEAD_LETTERS, keys.DEAD_BYTES
         fields = {
             "s": record.shard,
             "n": record.original or record.sequence,
@@ -139,7 +159,7 @@ class StreamGroups:
         words = [word for pair in fields.items() for word in pair]
         return bool(
             await self._link.script(
-                "stream_bury", at, group, entry_id(record.sequence), keys.DEAD_LETTERS, *words
+                "stream_bury", at, group, entry_id(record.sequence), *most, *words
             )
         )
 
@@ -170,7 +190,7 @@ class StreamGroups:
             QueueFull: the shard is full.
         """
         shard = letter.record.shard
-        words = add_words(name, shard, keys.stream_dead(name, group))
+        words = add_words(name, shard, *_dead_keys(name, group))
         added = await self._link.script("stream_revive", *words, group, letter.id)
         return added_at(added, name, shard)
 
@@ -197,6 +217,11 @@ class StreamGroups:
         )
         if not done:
             raise NoSuchGroup(f"the stream {name!r} has no consumer group {group!r}")
+
+
+def _dead_keys(name: str, group: str) -> tuple[str, str]:
+    """Where a group's dead letters lie, and where their bytes are counted."""
+    return keys.stream_dead(name, group), keys.stream_shard(name, 0)
 
 
 def _dead_letter(entry: bytes, fields: Mapping[bytes, bytes]) -> DeadLetter:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from stoker.nouns.errors import QueueFull
 from stoker.nouns.stream import NewRecord
 from stoker.store import Store, keys
 
@@ -219,3 +220,30 @@ async def test_the_deploy_log_says_what_a_stream_trigger_does_here(
     reply = await client.post("/api/functions", json=function("wrong", triggers={"s": wrong}))
     assert reply.status_code == 400
     assert "streamPath" in reply.json()["error"]
+
+
+async def test_a_group_that_nobody_reads_in_is_forgotten_and_holds_no_producer_up(
+    client: httpx.AsyncClient, orders: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "STREAM_RECORDS", 3)
+    await orders.put_records(NAME, 0, [NewRecord(b"four")])  # the first two are done with
+    await orders.put_records(NAME, 0, [NewRecord(b"five")])
+    with pytest.raises(QueueFull):
+        await orders.put_records(NAME, 0, [NewRecord(b"six")])
+    reply = await client.delete(f"{URL}/groups/readers")
+    assert (reply.status_code, reply.json()) == (200, {"group": "readers", "dead": 1})
+    await orders.put_records(NAME, 0, [NewRecord(b"six")])
+    assert (await client.get(URL)).json()["groups"] == []
+    assert await orders.count_dead(NAME, "readers") == 0
+    assert (await client.delete(f"{URL}/groups/readers")).status_code == 404
+
+
+async def test_a_group_that_a_function_reads_in_is_not_forgotten(
+    client: httpx.AsyncClient, orders: Store, function: Document, settling: None
+) -> None:
+    await client.post("/api/functions", json=function("score", triggers={"s": TRIGGER}))
+    reply = await client.delete(f"{URL}/groups/readers")
+    assert reply.status_code == 409
+    assert "read by score" in reply.json()["error"]["message"]
+    (group,) = (await client.get(URL)).json()["groups"]
+    assert (group["name"], group["lag"], group["dead"]) == ("readers", 1, 1)

@@ -135,3 +135,13 @@ def test_a_replay_of_nothing_is_refused_before_anything_is_asked(control: Contro
     wrong = control.run("replay", "projects/shop/orders", "--since", "soon")
     assert "--since" in str(wrong.exception)
     assert control.asked == []
+
+
+def test_a_group_is_forgotten_by_name(control: Control) -> None:
+    where = "/api/streams/projects/shop/orders/groups/old"
+    control.answers[where] = {"group": "old", "dead": 2}
+    done = control.run("forget", "projects/shop/orders", "old")
+    assert control.asked == [("DELETE", where, None)]
+    assert "old is forgotten, and 2 dead letters with it" in done.stdout
+    shown = control.run("forget", "projects/shop/orders", "old", "--json").stdout
+    assert json.loads(shown) == {"group": "old", "dead": 2}

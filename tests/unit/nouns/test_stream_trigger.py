@@ -109,6 +109,18 @@ def test_one_stream_is_read_once_in_a_group() -> None:
     assert len(config(stream(), stream(attributes={"consumerGroup": "h"})).stream_triggers) == 2
 
 
+@pytest.mark.parametrize("other", [{"consumerGroup": "h"}, {"containerName": "users"}])
+def test_acknowledgements_that_nothing_tells_apart_are_refused(other: dict[str, str]) -> None:
+    first = stream(explicitAckMode="explicitOnly")
+    with pytest.raises(InvalidFunction, match=r"streamPath 'shop/orders'.* was 't0' and 't1'"):
+        config(first, stream(explicitAckMode="enable", attributes=other))
+    # Nothing is acknowledged explicitly by what is done when its handler returns, or is not read.
+    for harmless in (stream(attributes=other), stream(attributes={"streamPath": "shop/bills"})):
+        assert len(config(first, harmless).stream_triggers) == 2
+    unread = stream(explicitAckMode="explicitOnly", attributes=other, disabled=True)
+    assert list(config(first, unread).stream_triggers) == ["t0"]
+
+
 def test_a_function_that_declares_http_as_well_is_an_http_function() -> None:
     both = config(stream(maxWorkers=4), {"kind": "http", "numWorkers": 2})
     assert both.worker_trigger == ("http", "t1")

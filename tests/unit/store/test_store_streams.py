@@ -11,7 +11,7 @@ import pytest
 from real_redis import RealRedis
 from stoker.nouns.errors import BadRequest, Conflict, NotFound, QueueFull, StoreUnavailable
 from stoker.nouns.stream import NewRecord, Record, Taken, stream_name
-from stoker.store import Store, keys
+from stoker.store import Store, keys, stream_groups
 from stoker.store.stream_groups import NoSuchGroup
 
 NAME = "projects/orders"
@@ -142,6 +142,37 @@ async def test_many_pending_records_are_read_in_steps(orders: Store) -> None:
     assert seen == [str(number) for number in range(300)]
 
 
+async def test_large_records_come_in_steps_that_fit_a_call(
+    orders: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_groups, "STEP_BYTES", 100)
+    sent = [f"{number:060}" for number in range(21)]
+    await put(orders, *sent)
+    taken: list[str] = []
+    while records := await take(orders):
+        assert len(records) <= 4
+        taken += texts(records)
+    assert taken == sent
+    held: list[str] = []
+    first: int | None = 0
+    while first is not None:
+        records, first = await orders.pending_records(NAME, 0, "a", first=first)
+        assert len(records) <= 2
+        held += texts(records)
+    assert held == sent
+
+
+async def test_a_step_gives_a_single_record_of_any_size(
+    orders: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_groups, "STEP_BYTES", 10)
+    await put(orders, "x" * 60, "y" * 60)
+    assert len(await take(orders, limit=1)) == 1
+    records, more = await orders.pending_records(NAME, 0, "a")
+    assert texts(records) == ["x" * 60]
+    assert more is None
+
+
 async def test_a_group_that_is_not_there_is_told_apart_from_an_empty_shard(orders: Store) -> None:
     await orders.hold_lease(keys.stream_lease(NAME, 0, "x"), OWNER, 10)
     with pytest.raises(NoSuchGroup):
@@ -183,6 +214,50 @@ async def test_a_revived_dead_letter_comes_back_to_its_group_alone(orders: Store
     assert await orders.list_dead(NAME, "a") == []
     # Whoever reads without a group does not see it twice.
     assert [r.sequence for r in await orders.read_records(NAME, 0, first=1, limit=9)] == [1]
+
+
+async def bury(store: Store, *texts: str, shard: int = 0) -> None:
+    await put(store, *texts, shard=shard)
+    for record in await take(store, shard=shard):
+        assert await store.bury_record(NAME, "a", record, reason="it raised", function="f")
+
+
+async def dead_texts(store: Store) -> list[str]:
+    return texts([letter.record for letter in await store.list_dead(NAME, "a")])
+
+
+async def test_dead_letters_of_all_shards_are_bounded_in_number_and_in_bytes(
+    orders: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "DEAD_LETTERS", 3)
+    await bury(orders, "1", "2", "3", "4")
+    assert await dead_texts(orders) == ["2", "3", "4"]
+    monkeypatch.setattr(keys, "DEAD_BYTES", 10)
+    await bury(orders, "five", shard=1)
+    await bury(orders, "sixsix")
+    assert await dead_texts(orders) == ["five", "sixsix"]
+    # One that is larger than the bound by itself is kept alone.
+    await bury(orders, "s" * 20)
+    assert await dead_texts(orders) == ["s" * 20]
+    await bury(orders, "eight")
+    assert await dead_texts(orders) == ["eight"]
+
+
+@pytest.mark.parametrize("way", ["revived", "forgotten"])
+async def test_dead_letters_that_went_leave_their_room_to_others(
+    orders: Store, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(keys, "DEAD_BYTES", 10)
+    await bury(orders, "12345678")
+    if way == "revived":
+        (letter,) = await orders.list_dead(NAME, "a")
+        await orders.revive(NAME, "a", letter)
+        await orders.ack_records(NAME, 0, "a", [one.sequence for one in await take(orders)])
+    else:
+        assert await orders.forget_group(NAME, 2, "a") == 1
+        await orders.subscribe(NAME, 2, "a", from_start=False)
+    await bury(orders, "abcde", "fghij")
+    assert await dead_texts(orders) == ["abcde", "fghij"]
 
 
 async def test_a_record_is_moved_to_the_end_with_its_tries(orders: Store) -> None:

@@ -18,11 +18,15 @@ def texts(query: QueryParams, *names: str) -> tuple[str, ...]:
     return tuple(value for name in names for value in query.getlist(name) if value)
 
 
+MOST = 2**31 - 1
+"""Nobody has more pages, iterations or lines; two of these multiplied still fit into SQLite."""
+
+
 def number(query: QueryParams, name: str, least: int = 0) -> int | None:
     """A whole number, None when it is not there.
 
     Raises:
-        BadRequest: it is not a number, or less than ``least``.
+        BadRequest: it is not a number, less than ``least``, or more than the catalog can count.
     """
     given = text(query, name)
     if given is None:
@@ -31,7 +35,7 @@ def number(query: QueryParams, name: str, least: int = 0) -> int | None:
         found = int(given)
     except ValueError:
         found = least - 1
-    if found < least:
+    if not least <= found <= MOST:
         raise BadRequest(f"{name} must be a whole number of at least {least}, was {given!r}")
     return found
 

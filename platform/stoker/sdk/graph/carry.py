@@ -52,6 +52,8 @@ class Carried:
     retries: int | None
     backoff_factor: float | None
     _lazy_init_complete: bool
+    _next: Carried | None = None
+    """The only step behind this one, when an event can be handed to it without asking anybody."""
 
     def is_local(self) -> bool:
         """Whether functions of this home can be reached from here at all."""
@@ -89,6 +91,21 @@ class Carried:
             self._carriers.add(task)
             task.add_done_callback(self._carriers.discard)
         return None
+
+    async def pass_on(self, event: Any) -> None:
+        """Gives the event to what follows, as `_do_downstream` does."""
+        following = self._next
+        if following is None:
+            await self._do_downstream(event)  # type: ignore[attr-defined]
+            return
+        try:
+            await following._do(event)
+        except Exception as exc:
+            await following._recover(event, exc)
+
+    def lead_to(self, following: Carried) -> None:
+        """There is no other way on from here, and the event was not here before."""
+        self._next = following
 
     async def _carry(self, event: Any, turn: _Turn | None) -> None:
         try:

@@ -41,6 +41,13 @@ class Source(storey.AsyncEmitSource):  # type: ignore[misc]  # storey is untyped
         if not _is_chain(self):
             return super().run(visited)
         self._closeables = storey.flow.Flow.run(self)
+        for step in _reached(self, set()):
+            if (
+                isinstance(step, Carried)
+                and step._outlets
+                and isinstance(step._outlets[0], Carried)
+            ):
+                step.lead_to(step._outlets[0])
         return Controller(self, self._key_field)
 
 

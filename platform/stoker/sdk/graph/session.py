@@ -134,9 +134,24 @@ class Session:
                 request_id=request_id,
             )
         except StokerError as error:
-            if timed_out(error, began, timeout):
-                raise TimeoutError from error
-            return Reply(*refusal(error, request_id))
+            return self.refused(error, began, timeout, request_id)
+
+    @staticmethod
+    def refused(error: StokerError, began: float, timeout: float | None, request_id: str) -> Reply:
+        """What the gateway would have answered.
+
+        Args:
+            error: why there is no answer.
+            began: CLOCK_MONOTONIC seconds at which the call was made.
+            timeout: seconds that the step waits.
+            request_id: of the graph's request.
+
+        Raises:
+            TimeoutError: they passed.
+        """
+        if timed_out(error, began, timeout):
+            raise TimeoutError from error
+        return Reply(*refusal(error, request_id))
 
     async def close(self) -> None:
         """Ends the connections to elsewhere."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from mlrun.utils import logger
 from storey.flow import _StreamingStepMixin
 from urllib3.util.retry import Retry
 
+from stoker.nouns.errors import StokerError
 from stoker.nouns.record import FunctionRecord, FunctionState
 from stoker.sdk.graph.blocking import BlockingSession
 from stoker.sdk.graph.carry import Carried
@@ -121,8 +123,21 @@ class RemoteStep(_LocalStep, remote.RemoteStep, _StreamingStepMixin):  # type: i
             return await super()._process_event(event)
         request = self._request(self._template, event, self._get_event_or_body(event))
         session, url = self._client_session, self._endpoint
+        timeout = self.timeout or None
+        request_id, deadline = BOUNDS.get()
+        began = time.monotonic() if timeout is not None else 0.0
         try:
-            reply = await session.call(request, self.timeout or None)
+            # As `Session.call`, which would be one more coroutine at every step.
+            try:
+                reply = await session.neighbours.call(
+                    *request,
+                    timeout=timeout,
+                    deadline=deadline,
+                    watched=deadline is not None,
+                    request_id=request_id,
+                )
+            except StokerError as error:
+                reply = session.refused(error, began, timeout, request_id)
             if reply.status in MOVED:
                 options = {"headers": request.headers, "data": request.body or None}
                 reply = await session.onward(reply, request.method, url, options)
@@ -155,7 +170,7 @@ class RemoteStep(_LocalStep, remote.RemoteStep, _StreamingStepMixin):  # type: i
         elif response.whole is not None:
             is_json = self.return_json or response.own.get("content-type", "").lower() == _JSON
             data = loads(response.whole) if is_json else response.whole
-            await self._do_downstream(self._user_fn_output_to_event(event, data))
+            await self.pass_on(self._user_fn_output_to_event(event, data))
         else:
             with _ending_with(event, response):
                 await self._emit_streaming_chunks(event, _bodies(event, response))

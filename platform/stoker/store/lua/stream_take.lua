@@ -7,24 +7,29 @@
 -- ARGV[3]  group
 -- ARGV[4]  its consumer
 -- ARGV[5]  most records
+-- ARGV[6]  most bytes of their data, about: at most STEP records more
 -- returns  {1, last, {{id, {field, value, ...}}, ...}}; {0}: the lease is another's;
 --          {-1}: there is no such group
+local STEP = 4  -- records read at once: how large they are is known only then
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {0}
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local last = tonumber(redis.call('HGET', KEYS[3], 'last') or 0)
-while true do
-  local reply = redis.pcall('XREADGROUP', 'GROUP', ARGV[3], ARGV[4], 'COUNT', ARGV[5],
+local mine, size = {}, 0
+while #mine < tonumber(ARGV[5]) and size < tonumber(ARGV[6]) do
+  local step = math.min(STEP, tonumber(ARGV[5]) - #mine)
+  local reply = redis.pcall('XREADGROUP', 'GROUP', ARGV[3], ARGV[4], 'COUNT', step,
     'STREAMS', KEYS[2], '>')
   if not reply then
-    redis.call('HSET', KEYS[3], 'armed', '1')
-    return {1, last, {}}
+    if #mine == 0 then
+      redis.call('HSET', KEYS[3], 'armed', '1')
+    end
+    break
   end
   if reply.err then
     return {-1}
   end
-  local mine = {}
   for _, entry in ipairs(reply[1][2]) do
     local fields = {}
     for index = 1, #entry[2], 2 do
@@ -32,6 +37,7 @@ while true do
     end
     if fields.g == '' or fields.g == ARGV[3] then
       mine[#mine + 1] = entry
+      size = size + #fields.d
       if fields.x ~= '1' then
         redis.call('XCLAIM', KEYS[2], ARGV[3], ARGV[4], 0, entry[1], 'RETRYCOUNT', fields.x,
           'JUSTID')
@@ -41,7 +47,5 @@ while true do
       redis.call('XACK', KEYS[2], ARGV[3], entry[1])
     end
   end
-  if #mine > 0 then
-    return {1, last, mine}
-  end
 end
+return {1, last, mine}
