@@ -86,7 +86,7 @@ def test_every_function_and_graph_of_the_project_is_deployed(news: Any) -> None:
     assert news.platform.endpoints is not None
     gateway = news.platform.endpoints.gateway_url
     assert news.endpoints == {
-        name: f"{gateway}/news-{name}"
+        name: f"{gateway}/news-{name}/"
         for name in (
             "text-preprocess", "text-embedder", "text-classify", "text-classification",
             "champion-challenger", "streaming-sentences", "queue-classification",

@@ -1,4 +1,4 @@
-"""Branching by a Choice class and by a field, Extend, Filter, FlatMap, Partition-like branches, Batch.
+"""Branching by a Choice class and by a field, Extend, Batch.
 
 Page: docs/serving/basic-steps
 """

@@ -1,4 +1,4 @@
-"""Workflows in the local engine: conditions, parallel steps, an exit handler, a failing step, notifications.
+"""Workflows in the local engine: conditions, parallel steps, a failing step, notifications.
 
 Pages: docs/projects/build-run-workflows-pipelines, docs/runtimes/conditional-workflow,
 docs/concepts/notifications

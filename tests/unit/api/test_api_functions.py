@@ -300,7 +300,7 @@ async def test_what_has_no_effect_here_is_said_in_the_deploy_log(
     await client.post("/api/functions", json=body)
     logs = (await client.get("/api/functions/hello")).json()["status"]["logs"]
     assert [entry["level"] for entry in logs] == ["warn", "warn"]
-    assert "kafka" in logs[0]["message"]
+    assert "Kafka" in logs[0]["message"]
     assert "nodeSelector" in logs[1]["message"]
 
 

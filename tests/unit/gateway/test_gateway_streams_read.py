@@ -134,6 +134,30 @@ async def test_a_record_that_comes_later_rings_for_itself(orders: Place) -> None
     await orders.until(lambda: seen(a) == [(1, "1")])
 
 
+async def test_a_bell_that_rings_before_the_empty_reply_is_heard(
+    orders: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come by two sockets: what rang is in the store though the reply knows nothing of it."""
+    monkeypatch.setattr(shard, "LOOK_S", 3600.0)
+    take, overtaken = orders.store.take_records, []
+
+    async def late(*args: Any, **options: Any) -> Any:
+        taken = await take(*args, **options)
+        if not overtaken:
+            (consumer,) = await consumers(orders)
+            rings = consumer._rings
+            overtaken.append(taken.records)
+            orders.store.put(NAME, "1")
+            await orders.until(lambda: orders.store.bell.empty() and consumer._rings > rings)
+        return taken
+
+    orders.store.take_records = late
+    orders.put(reader())
+    a = await worker(orders)
+    await orders.until(lambda: seen(a) == [(1, "1")])
+    assert overtaken == [[]]
+
+
 async def test_a_failed_record_is_tried_again_and_the_others_pass_it(orders: Place) -> None:
     orders.store.put(NAME, "1", "bad", "3")
     orders.put(reader(maxTries=3))

@@ -41,13 +41,7 @@ class Source(storey.AsyncEmitSource):  # type: ignore[misc]  # storey is untyped
         if not _is_chain(self):
             return super().run(visited)
         self._closeables = storey.flow.Flow.run(self)
-        for step in _reached(self, set()):
-            if (
-                isinstance(step, Carried)
-                and step._outlets
-                and isinstance(step._outlets[0], Carried)
-            ):
-                step.lead_to(step._outlets[0])
+        _link_up(_reached(self, set()))
         return Controller(self, self._key_field)
 
 
@@ -120,6 +114,14 @@ class _Answer:
 
     def _set_error(self, error: BaseException) -> None:
         self.given.append(error)
+
+
+def _link_up(steps: set[Any]) -> None:
+    """Remote steps that follow each other hand events on by themselves."""
+    for step in steps:
+        following = step._outlets[0] if step._outlets else None
+        if isinstance(step, Carried) and isinstance(following, Carried):
+            step.lead_to(following)
 
 
 def _is_chain(source: Any) -> bool:

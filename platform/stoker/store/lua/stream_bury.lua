@@ -29,5 +29,8 @@ while count > 1 and (count > tonumber(ARGV[3]) or bytes > tonumber(ARGV[4])) do
   redis.call('XDEL', KEYS[2], oldest[1])
   bytes, count = bytes - size_of(oldest[2]), count - 1
 end
+if count == 1 then
+  bytes = size_of(fields)  -- whatever was counted before
+end
 redis.call('HSET', KEYS[3], counter, string.format('%.0f', bytes))
 return 1
