@@ -243,21 +243,29 @@ async def test_dead_letters_of_all_shards_are_bounded_in_number_and_in_bytes(
     assert await dead_texts(orders) == ["eight"]
 
 
-@pytest.mark.parametrize("way", ["revived", "forgotten"])
-async def test_dead_letters_that_went_leave_their_room_to_others(
-    orders: Store, monkeypatch: pytest.MonkeyPatch, way: str
+async def test_a_dead_letter_that_was_revived_leaves_its_room_to_others(
+    orders: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "DEAD_BYTES", 10)
-    await bury(orders, "12345678")
-    if way == "revived":
-        (letter,) = await orders.list_dead(NAME, "a")
-        await orders.revive(NAME, "a", letter)
-        await orders.ack_records(NAME, 0, "a", [one.sequence for one in await take(orders)])
-    else:
-        assert await orders.forget_group(NAME, 2, "a") == 1
-        await orders.subscribe(NAME, 2, "a", from_start=False)
-    await bury(orders, "abcde", "fghij")
-    assert await dead_texts(orders) == ["abcde", "fghij"]
+    await bury(orders, "12345", "678")
+    (letter, _) = await orders.list_dead(NAME, "a")
+    again = await orders.revive(NAME, "a", letter)
+    assert texts(await take(orders)) == ["12345"]
+    await orders.ack_records(NAME, 0, "a", [again])
+    await bury(orders, "abcdef")
+    assert await dead_texts(orders) == ["678", "abcdef"]
+
+
+async def test_nothing_is_left_of_a_forgotten_group(orders: Store) -> None:
+    await bury(orders, "x", "y", shard=1)
+    assert await orders.forget_group(NAME, 2, "a") == 2
+    assert await orders._link.call("KEYS", "stoker:stream-dead*") == []
+    for shard in (0, 1):
+        assert (await orders.read_shard(NAME, shard)).groups == {}
+        counters = await orders._link.call("HKEYS", keys.stream_shard(NAME, shard))
+        assert not [name for name in counters if name.startswith(b"dead")]
+    with pytest.raises(NoSuchGroup):
+        await orders.forget_group(NAME, 2, "a")
 
 
 async def test_a_record_is_moved_to_the_end_with_its_tries(orders: Store) -> None:
