@@ -87,14 +87,23 @@ class Graph:
         meta = cast(Any, {**ticket.meta, "path": path, "headers": headers})
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         event = make_event(meta, data, self.context.trigger, ticket)
+        loop = asyncio.get_running_loop()
+        ticket.task = task = loop.create_task(self._handle(event))
         # As the worker's runner ends a request whose deadline has come.
         left_s = BOUND_S if ticket.deadline is None else ticket.deadline - time.monotonic()
-        expiry = asyncio.get_running_loop().call_later(left_s, ticket.expire)
+        expiry = loop.call_later(left_s, ticket.expire)
         try:
-            result = self.context.mlrun_handler(self.context, event)
-            return await result if asyncio.iscoroutine(result) else result
+            return await task
+        except asyncio.CancelledError:
+            if not ticket.ended:
+                raise
+            return nuclio_sdk.Response(status_code=408, body="the request ended")
         finally:
             expiry.cancel()
+
+    async def _handle(self, event: Any) -> Any:
+        result = self.context.mlrun_handler(self.context, event)
+        return await result if asyncio.iscoroutine(result) else result
 
     async def end(self) -> None:
         async with asyncio.timeout(BOUND_S):
