@@ -130,7 +130,7 @@ def a_nuclio_function_is_deployed_and_invoked():
 @step
 def its_status_and_its_log_are_told():
     function = project().get_function("greet", sync=True)
-    text, _ = mlrun.get_run_db().get_builder_status(function, 0, verbose=True)
+    text, *_ = mlrun.get_run_db().get_builder_status(function, 0, verbose=True)
     assert function.status.state == "ready", function.status.state
     assert "serves" in text, text
 
