@@ -1,5 +1,7 @@
 """An unknown project, function, tag, hash, artifact or run is a 404 that names it."""
 
+from pathlib import Path
+
 import mlrun
 import requests
 
@@ -40,3 +42,15 @@ for path in (
         assert reply.json() in ({"funcs": []}, {"runs": []}) or not any(
             value for name, value in reply.json().items() if name != "pagination"
         ), reply.text
+
+# A function of no project: the client has none to put into the path.
+Path("f.py").write_text("def handler(context, event):\n    return 1\n")
+mlrun.mlconf.active_project = ""
+for place, words in (("", "get_or_create_project"), ("never-made", "never-made")):
+    lonely = mlrun.code_to_function("lonely", kind="nuclio", filename="f.py", project=place)
+    try:
+        lonely.deploy()
+    except OSError as exc:
+        assert words in str(exc), exc
+    else:
+        raise AssertionError(f"it was deployed into {place!r}")

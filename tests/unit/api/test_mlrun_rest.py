@@ -328,6 +328,13 @@ def client_paths() -> list[str]:
     return sorted({text.rstrip("/") for text in texts if re.fullmatch(known, text)})
 
 
+async def test_a_client_that_knows_no_project_is_told_to_make_one(shop: httpx.AsyncClient) -> None:
+    """``mlrun.code_to_function(…).deploy()`` in a new notebook; it was answered with 501."""
+    reply = await shop.post("/api/v1/projects//nuclio/f/deploy", json={})
+    assert reply.status_code == 400
+    assert "get_or_create_project" in reply.json()["detail"]
+
+
 @pytest.mark.mlrun
 async def test_every_path_of_mlruns_client_is_served_or_said_to_be_absent(
     shop: httpx.AsyncClient, store: Store, catalog: Catalog, home: Home, settings: ApiSettings

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from stoker.api.mlrun.directory import Directory
 from stoker.api.reply import Json
-from stoker.nouns.errors import NotSupported
+from stoker.nouns.errors import BadRequest, NotSupported
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _WHAT = {
@@ -80,9 +80,15 @@ class Absent:
         """Always a refusal.
 
         Raises:
+            BadRequest: the client knows no project, and wrote none into the path.
             NotSupported: naming what was asked, and what it is where that is known.
         """
         asked, path = f"{request.method} {request.url.path}", request.path_params["path"]
+        if path.startswith("projects//"):
+            raise BadRequest(
+                f"{asked} names no project: call mlrun.get_or_create_project(…) before, or give "
+                "project=…"
+            )
         found = (what for pattern, what in _WHAT.items() if re.fullmatch(pattern, path))
         what = next(found, "")
         raise NotSupported(
