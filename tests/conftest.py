@@ -1,0 +1,33 @@
+"""What no test leaves to the next, whichever folder it lies in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+CLIENT_ENV = ("MLRUN_DBPATH", "NUCLIO_DASHBOARD_URL", "STOKER_HOME", "MLRUN_IGNORE_ENV_FILE")
+
+
+@pytest.fixture(autouse=True)
+def clients_point_where_they_did() -> Iterator[None]:
+    """mlrun keeps where its server is in a module: a test that points it somewhere else is undone.
+
+    A unit test once asked a server that an end-to-end test had named an hour before.
+    """
+    before = {name: os.environ.get(name) for name in CLIENT_ENV}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    mlrun = sys.modules.get("mlrun")
+    # Half-imported, it has no configuration yet.
+    if mlrun is not None and hasattr(mlrun, "mlconf"):
+        config = mlrun.mlconf
+        if (config.dbpath or config.nuclio_dashboard_url) and not before["MLRUN_DBPATH"]:
+            config.dbpath = ""
+            config.reload(skip_env_file=True)
