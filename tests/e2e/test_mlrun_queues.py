@@ -126,6 +126,21 @@ def test_events_cross_a_queue_in_order_and_are_done(
     assert group["dead"] == 0
 
 
+def test_a_call_by_http_keeps_no_record_from_being_done(live: Platform, work: Path) -> None:
+    """mlrun's runtime acknowledges what came by HTTP too, which is no record of any shard."""
+    assert live.endpoints is not None
+    run(live, work, 'deploy("called", "async")')
+    curious = live.client.post(f"{live.endpoints.gateway_url}/queues-called-score", json={"i": -1})
+    assert curious.is_success, curious.text
+    run(live, work, """
+        fn = mlrun.get_or_create_project("queues", context="./").get_function("called")
+        for i in range(5):
+            fn.invoke("/", {"i": i})
+        """)  # fmt: skip
+    eventually(lambda: done(live, "called"))
+    assert sorted(lines(work, "called"))[1:] == [f"score {i} True" for i in range(5)]
+
+
 @pytest.mark.parametrize("engine", ["async", "sync"])
 def test_a_failing_step_is_tried_again_and_given_up(
     live: Platform, work: Path, engine: str

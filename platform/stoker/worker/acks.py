@@ -43,10 +43,12 @@ class Acks:
         """What ``context.platform.explicit_ack`` calls, on whichever thread's loop it is awaited.
 
         What is said of records that nobody brought is dropped, as Nuclio drops it: the function may
-        acknowledge implicitly, or the offset may be of a time before this worker's.
+        acknowledge implicitly, or the offset may be of a time before this worker's. MLRun's runtime
+        acknowledges every event, one that came by HTTP and has no shard as well; were that an
+        error, it would acknowledge no record after it.
         """
         attributes = message.get("attributes") or {}
-        if message.get("kind") not in (_ACK, FAILED):
+        if message.get("kind") not in (_ACK, FAILED) or attributes.get("partition") is None:
             return
         shard, offset = int(attributes["partition"]), int(attributes["offset"])
         found = self._origin(attributes["topic"], shard)

@@ -121,3 +121,18 @@ async def test_it_may_be_awaited_on_another_thread() -> None:
     async with asyncio.timeout(10):
         await one.told.wait()
     assert one.threads == {threading.get_ident()}
+
+
+async def test_an_event_that_is_no_record_is_acknowledged_in_vain_and_not_in_error() -> None:
+    """storey commits shard by shard and stops at the first error: no record after it was done."""
+    acks, caller = Acks(asyncio.get_running_loop()), FakeConnection()
+    acks.note(ticket(caller))
+    by_http = make_event(
+        {"id": "1", "method": "POST", "path": "/", "headers": {}, "deadline": None},
+        b"{}",
+        TriggerInfo("http", "http"),
+    )
+    for one in (by_http, event()):
+        offset = nuclio_sdk.QualifiedOffset.from_event(one)
+        await acks.control(offset.compile_explicit_ack_message())
+    assert [payload["offset"] for _, _, payload in caller.sent] == [7]
