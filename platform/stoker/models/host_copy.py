@@ -83,7 +83,7 @@ def _storages(module: torch.nn.Module) -> Iterator[torch.Tensor]:
     """One tensor for each storage; tied weights and views share one."""
     seen: set[int] = set()
     for tensor in itertools.chain(module.parameters(), module.buffers()):
-        for plain in _plain(tensor.detach()):
+        for plain in _plain(tensor):
             storage = plain.untyped_storage()
             # The object's own address: an empty storage has none for its data.
             if storage.nbytes() and storage._cdata not in seen:

@@ -1,4 +1,4 @@
-"""Weights that leave the device and come back: shown on tensors of the CPU, which are emptied alike."""
+"""Weights that leave the device and come back, on tensors of the CPU, which are emptied alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from stoker.models.host_copy import HostCopy
+from stoker.models.host_copy import HostCopy  # noqa: E402
 
 pytestmark = pytest.mark.models
 
