@@ -142,7 +142,7 @@ class Overview:
             "workersPerReplica": config.workers,
             "gpus": config.gpus,
             "replicas": phases(mine),
-            "deviceBytes": sum(replica.device_bytes for replica in mine),
+            "deviceBytes": sum(r.device_bytes for r in mine if r.phase is not Phase.ASLEEP),
             "inFlight": demand.in_flight,
             "waiting": demand.waiting,
             "oldestWaitS": demand.oldest_wait_s,

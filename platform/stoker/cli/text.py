@@ -21,6 +21,7 @@ STATE_STYLES = {
     "error": "red",
     "unhealthy": "red",
     "draining": "yellow",
+    "asleep": "cyan",
     "starting": "yellow",
 }
 

@@ -36,6 +36,12 @@ class Effects(Protocol):
     def drain_worker(self, replica: str, index: int) -> None:
         """Asks it to finish what it has and exit."""
 
+    def sleep_worker(self, replica: str, index: int) -> None:
+        """Asks it to leave the device, unless it has work. Comes back as WorkerStated, or not."""
+
+    def wake_worker(self, replica: str, index: int) -> None:
+        """Asks it to take the device again. Comes back as WorkerStated."""
+
     def kill_worker(self, replica: str, index: int, pid: int, signal: int) -> None:
         """Signals it; with pid 0, withdraws the launch that no zygote has answered yet."""
 

@@ -24,6 +24,7 @@ from stoker.controller.zygotes import ZygoteClient
 from stoker.nouns.home import Home
 from stoker.nouns.launch import WorkerLaunch, ZygoteKind
 from stoker.nouns.record import FunctionRecord, ReplicaRecord
+from stoker.nouns.wire import Kind
 from stoker.store import Store
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,14 @@ class Hands:
     def drain_worker(self, replica: str, index: int) -> None:
         """Sends DRAIN."""
         self.links.drain(replica, index)
+
+    def sleep_worker(self, replica: str, index: int) -> None:
+        """Sends SLEEP."""
+        self.links.send(replica, index, Kind.SLEEP)
+
+    def wake_worker(self, replica: str, index: int) -> None:
+        """Sends WAKE."""
+        self.links.send(replica, index, Kind.WAKE)
 
     def kill_worker(self, replica: str, index: int, pid: int, signal: int) -> None:
         """Signals the process, or withdraws its launch."""

@@ -87,13 +87,14 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStated:
-    """The worker told its phase over its socket."""
+    """The worker told its phase over its socket. ``sleeps``: it can leave its device."""
 
     replica: str
     index: int
     phase: str
     pid: int
     error: str = ""
+    sleeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,11 @@ class Ledger:
             if device in self.capacity
         }
 
+    def has_room(self, devices: tuple[str, ...], bytes_each: int) -> bool:
+        """Whether these very devices have that much free now."""
+        free = self.free()
+        return all(free[device] >= bytes_each for device in devices if device in free)
+
     def give_back(self, replica: str) -> None:
         """The replica's processes are gone."""
         self._held.pop(replica, None)

@@ -32,6 +32,7 @@ from stoker.controller.happenings import (
 from stoker.controller.replicas import Replicas
 from stoker.controller.rollout import Rollouts
 from stoker.controller.scaler import Scaler
+from stoker.controller.sleep import Sleep
 from stoker.controller.status import Status
 from stoker.controller.view import Live, Replica, Slot
 from stoker.controller.workers import Workers
@@ -47,14 +48,15 @@ class Reconciler:
     def __init__(self, world: World) -> None:
         self.world = world
         self.replicas = Replicas(world)
+        sleep = Sleep(world)
         self._stopping = False
         self._ownerless: set[str] = set()
         """Functions without a record of whom code or workers were found."""
         self.crashes = Crashes(world, self.replicas)
         self._rollouts = Rollouts(world, self.replicas, self.crashes)
-        self._scaler = Scaler(world, self.replicas, self.crashes)
+        self._scaler = Scaler(world, self.replicas, self.crashes, sleep)
         self._status = Status(world, self.crashes)
-        self._workers = Workers(world, self.replicas, self._crashed)
+        self._workers = Workers(world, self.replicas, sleep, self._crashed)
 
     def handle(self, event: Happening) -> None:
         """Takes one happening to its end. No event can end the controller."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from stoker.controller.crashes import Crashes
 from stoker.controller.replicas import Replicas
+from stoker.controller.sleep import Sleep
 from stoker.controller.view import Live, Replica
 from stoker.controller.world import World
+from stoker.decide.rest import Sleeper, awake_bounds, to_zero
 from stoker.decide.scale import Bounds, Load, ReplicaFacts, desired_replicas, victims
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.record import Phase, Revision
@@ -14,10 +16,11 @@ from stoker.nouns.record import Phase, Revision
 class Scaler:
     """Starts and drains replicas of what serves; ends those of what no longer does."""
 
-    def __init__(self, world: World, replicas: Replicas, crashes: Crashes) -> None:
+    def __init__(self, world: World, replicas: Replicas, crashes: Crashes, sleep: Sleep) -> None:
         self._world = world
         self._replicas = replicas
         self._crashes = crashes
+        self._sleep = sleep
 
     def advance(self, live: Live) -> None:
         """Brings the function's replicas to the desired count."""
@@ -30,29 +33,73 @@ class Scaler:
             for replica in current:
                 self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
             return
-        load = self.load(live)
+        load, bounds = self.load(live), _bounds(serving.config)
+        rests = _rests(serving.config, current)
+        awake = [replica for replica in current if not replica.asleep]
         desired, live.scale = desired_replicas(
             load,
-            _bounds(serving.config),
-            len(current),
+            bounds if rests is None else awake_bounds(bounds, rests),
+            len(awake),
             live.scale,
             desired_zero=live.record.desired_zero,
             now=self._world.now(),
         )
-        if desired < len(current) and self._world.blind:
+        if rests is not None and (load.in_flight or load.waiting):
+            self._rouse(awake)
+        if desired > len(awake):
+            self._grow(live, serving, desired - len(awake), current)
+        elif len(current) < bounds.minimum and not live.record.desired_zero:
+            self._grow(live, serving, bounds.minimum - len(current), [])
+        if self._world.blind:
             return
-        if desired > len(current):
-            self._grow(live, serving, desired - len(current))
-        elif desired < len(current):
-            self._shrink(live, serving.config, current, len(current) - desired, load)
+        if desired < len(awake):
+            self._shrink(live, serving.config, awake, len(awake) - desired, load)
+        if rests is not None:
+            self._retire(live, serving.config, current, bounds, rests)
+
+    def _rouse(self, awake: list[Replica]) -> None:
+        """There is work again: workers that fell asleep beside busy ones come back."""
+        for replica in awake:
+            if replica.drowsy:
+                self._sleep.wake(replica)
+
+    def _retire(
+        self,
+        live: Live,
+        config: FunctionConfig,
+        current: list[Replica],
+        bounds: Bounds,
+        sleep_after_s: float,
+    ) -> None:
+        """Sleepers whose time is up go to zero."""
+        sleepers = [
+            Sleeper(replica.id, replica.slept_at)
+            for replica in current
+            if replica.asleep and replica.slept_at is not None
+        ]
+        going = to_zero(
+            sleepers,
+            bounds,
+            sleep_after_s=sleep_after_s,
+            staying=len(current),
+            desired_zero=live.record.desired_zero,
+            now=self._world.now(),
+        )
+        for identity in going:
+            replica = self._world.replicas[identity]
+            self._replicas.drain(replica, patience_s=self.patience_s(config))
 
     def _current(self, live: Live, serving: Revision) -> list[Replica]:
         return [r for r in self._world.replicas_of(live.name, serving.number) if not r.draining]
 
-    def _grow(self, live: Live, serving: Revision, missing: int) -> None:
+    def _grow(self, live: Live, serving: Revision, missing: int, current: list[Replica]) -> None:
         live.no_room = False
         if self._crashes.is_blocked(live):
             return
+        for replica in current:
+            # Those that sleep are back in the time of a copy, where their devices have the room.
+            if missing and replica.asleep and self._sleep.wake(replica):
+                missing -= 1
         for _ in range(missing):
             if self._replicas.start(live, serving) is None:
                 live.no_room = True
@@ -82,6 +129,8 @@ class Scaler:
             replica = self._world.replicas[identity]
             if replica.phase is Phase.STARTING:
                 self._replicas.kill(replica)
+            elif _sleeps_first(live, config, replica):
+                self._sleep.ask(replica)
             else:
                 self._replicas.drain(replica, patience_s=self.patience_s(config))
 
@@ -132,6 +181,16 @@ class Scaler:
             elif serving is not None and (ready or not coming):
                 # Until its successor is ready an old replica still takes the requests.
                 self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
+
+
+def _rests(config: FunctionConfig, current: list[Replica]) -> float | None:
+    """Seconds after which its replicas sleep; None when it declares none, or they cannot."""
+    able = all(replica.can_sleep for replica in current if replica.all_ready)
+    return config.sleep_after_s if able else None
+
+
+def _sleeps_first(live: Live, config: FunctionConfig, replica: Replica) -> bool:
+    return config.sleep_after_s is not None and replica.can_sleep and not live.record.desired_zero
 
 
 def _bounds(config: FunctionConfig) -> Bounds:

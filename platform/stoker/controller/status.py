@@ -101,9 +101,11 @@ class Status:
             return FunctionState.READY, ""
         if self._crashes.is_blocked(live):
             return FunctionState.UNHEALTHY, live.blocked_why
-        if staying:
+        if any(not replica.asleep for replica in staying):
             return self._coming(live, staying), ""
-        if replicas:
+        if staying and live.asked_at is None:
+            return FunctionState.SCALED_TO_ZERO, "asleep: its processes live, its devices are free"
+        if replicas and not staying:
             return FunctionState.SCALING_TO_ZERO, ""
         if live.no_room and live.asked_at is not None:
             holders = ", ".join(self._world.ledger.holders())

@@ -47,6 +47,7 @@ class Slot:
     running: bool = True
     answered: bool = False
     adopted: bool = False
+    sleeps: bool = False
     deadline: float = 0.0
     ready_at: float | None = None
     gone_at: float | None = None
@@ -79,7 +80,11 @@ class Slot:
 
 @dataclass(slots=True)
 class Replica:
-    """A group of workers of one revision."""
+    """A group of workers of one revision.
+
+    Attributes:
+        slept_at: monotonic seconds since when all its workers have been off their devices.
+    """
 
     id: str
     function: str
@@ -92,6 +97,7 @@ class Replica:
     drain_deadline: float = 0.0
     terminated: bool = False
     was_ready: bool = False
+    slept_at: float | None = None
 
     def record(self) -> ReplicaRecord:
         """What the store shows of it."""
@@ -120,6 +126,22 @@ class Replica:
     def all_ready(self) -> bool:
         """Every worker of it takes requests."""
         return not self.draining and all(slot.phase is Phase.READY for slot in self.slots)
+
+    @property
+    def asleep(self) -> bool:
+        """Every worker of it has left its device."""
+        running = [slot for slot in self.slots if slot.running]
+        return bool(running) and all(slot.phase is Phase.ASLEEP for slot in running)
+
+    @property
+    def drowsy(self) -> bool:
+        """Some workers of it sleep and others do not."""
+        return not self.asleep and any(slot.phase is Phase.ASLEEP for slot in self.slots)
+
+    @property
+    def can_sleep(self) -> bool:
+        """Every worker of it says that it has something to take off the device."""
+        return all(slot.sleeps for slot in self.slots)
 
     @property
     def is_empty(self) -> bool:

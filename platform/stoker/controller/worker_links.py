@@ -92,12 +92,20 @@ class WorkerLinks:
     def _told(self, key: Key, connection: _Connection, state: State) -> None:
         if self._connections.get(key) is connection:
             error = str(state.get("error", ""))
-            self._report(WorkerStated(*key, str(state["phase"]), int(state["pid"]), error))
+            sleeps = bool(state.get("sleeps"))
+            told = WorkerStated(*key, str(state["phase"]), int(state["pid"]), error, sleeps)
+            self._report(told)
 
     def _ended(self, key: Key, connection: _Connection) -> None:
         if self._connections.get(key) is connection:
             del self._connections[key]
             self._report(WorkerGone(*key))
+
+    def send(self, replica: str, index: int, kind: Kind) -> None:
+        """Sends a frame without a payload; nothing, while there is no connection."""
+        connection = self._connections.get((replica, index))
+        if connection is not None:
+            connection.write(frame(kind, 0))
 
     def drain(self, replica: str, index: int) -> None:
         """Sends DRAIN, now or once connected."""

@@ -15,6 +15,7 @@ from stoker.controller.happenings import (
 )
 from stoker.controller.headline import headline
 from stoker.controller.replicas import Replicas
+from stoker.controller.sleep import Sleep
 from stoker.controller.view import Replica, Slot
 from stoker.controller.world import World
 from stoker.decide.lifecycle import Effect, Signal
@@ -29,9 +30,10 @@ Crashed = Callable[[Replica, Slot, str], None]
 class Workers:
     """Takes the happenings of single workers."""
 
-    def __init__(self, world: World, replicas: Replicas, crashed: Crashed) -> None:
+    def __init__(self, world: World, replicas: Replicas, sleep: Sleep, crashed: Crashed) -> None:
         self._world = world
         self._replicas = replicas
+        self._sleep = sleep
         self._crashed = crashed
 
     def started(self, event: WorkerStarted) -> None:
@@ -67,6 +69,9 @@ class Workers:
             return
         replica, slot = found
         slot.pid, slot.adopted = event.pid or slot.pid, False
+        slot.sleeps = event.sleeps
+        if event.phase == Phase.ASLEEP:
+            self._asleep(replica, slot)
         if event.phase == Phase.READY and slot.phase is Phase.STARTING:
             self._ready(replica, slot)
         elif event.phase == Phase.FAILED and slot.phase is Phase.STARTING:
@@ -74,6 +79,12 @@ class Workers:
         elif event.phase == Phase.DRAINING and not replica.draining:
             slot.move(Signal.DRAIN)
             self._publish(replica)
+
+    def _asleep(self, replica: Replica, slot: Slot) -> None:
+        if slot.phase is Phase.STARTING and slot.ready_at is None:
+            slot.move(Signal.INITIALIZED)  # it had been put to sleep before this controller came
+        slot.move(Signal.SLEEP)
+        self._sleep.fell_asleep(replica)
 
     def _ready(self, replica: Replica, slot: Slot) -> None:
         slot.move(Signal.INITIALIZED)
@@ -152,6 +163,9 @@ class Workers:
         if replica.draining:
             if replica.is_empty:
                 self._replicas.remove(replica)
+        elif was is Phase.ASLEEP:
+            # Nobody waits for it, and its siblings alone are no replica.
+            self._replicas.drain(replica)
         elif slot.adopted or was is Phase.DRAINING:
             self._left(replica, slot)
         elif Effect.REPLACE in effects or was is Phase.FAILED:

@@ -15,12 +15,17 @@ starting readiness_exp.   failed               kill
 starting exited           failed               replace
 ready    dispatch         ready                admit, or refuse when its permits are out
 ready    finish           ready                -
+ready    sleep            asleep               offload, announce_asleep; - when it has work
 ready    drain            draining             announce_draining, and exit when idle
 ready    readiness_exp.   ready                - (a verdict that came too late)
 ready    exited           failed               replace
+asleep   wake             starting             announce_starting, load
+asleep   dispatch         asleep               refuse
+asleep   drain            draining             announce_draining, exit
+asleep   exited           stopped              forget (nobody counts on it)
 draining dispatch         draining             refuse
 draining finish           draining             exit when it was the last
-draining initialized, …   draining             -
+draining initialized, …   draining             - (and sleep, wake)
 draining exited           stopped              forget
 failed   dispatch         failed               refuse
 failed   exited           failed               forget
@@ -49,6 +54,10 @@ class Signal(StrEnum):
     """A request arrived at the worker."""
     FINISH = "finish"
     """A request that it had admitted got its outcome."""
+    SLEEP = "sleep"
+    """Its weights are to leave the device, because nobody asks for it or others need the room."""
+    WAKE = "wake"
+    """Its weights are to come back."""
     DRAIN = "drain"
     """It was asked to go: its idle window passed, redeploy, scale-down, delete, shutdown."""
     READINESS_EXPIRED = "readiness_expired"
@@ -63,6 +72,12 @@ class Effect(StrEnum):
     ANNOUNCE_READY = "announce_ready"
     ADMIT = "admit"
     REFUSE = "refuse"
+    OFFLOAD = "offload"
+    """Its weights leave the device. Before it is announced: then the room is free."""
+    ANNOUNCE_ASLEEP = "announce_asleep"
+    ANNOUNCE_STARTING = "announce_starting"
+    LOAD = "load"
+    """Its weights come back to the device; ends in ``initialized`` or ``init_failed``."""
     ANNOUNCE_DRAINING = "announce_draining"
     EXIT = "exit"
     """It has no work left and may not take more: its process ends by itself."""
@@ -94,14 +109,18 @@ class LifecycleError(Exception):
 
 
 _LATE = {
-    Phase.READY: {Signal.READINESS_EXPIRED},
+    Phase.STARTING: {Signal.SLEEP, Signal.WAKE},
+    Phase.READY: {Signal.READINESS_EXPIRED, Signal.WAKE},
+    Phase.ASLEEP: {Signal.READINESS_EXPIRED, Signal.SLEEP},
     Phase.DRAINING: {
         Signal.INITIALIZED,
         Signal.INIT_FAILED,
         Signal.DRAIN,
         Signal.READINESS_EXPIRED,
+        Signal.SLEEP,
+        Signal.WAKE,
     },
-    Phase.FAILED: {Signal.DRAIN, Signal.READINESS_EXPIRED},
+    Phase.FAILED: {Signal.DRAIN, Signal.READINESS_EXPIRED, Signal.SLEEP, Signal.WAKE},
 }
 """Signals that were right when they were sent and mean nothing on arrival."""
 
@@ -122,18 +141,30 @@ def move(life: WorkerLife, signal: Signal) -> Move:
             return Move(life._replace(phase=Phase.FAILED), (Effect.KILL,))
         case Phase.READY, Signal.DISPATCH if life.in_flight < life.permits:
             return Move(life._replace(in_flight=life.in_flight + 1), (Effect.ADMIT,))
-        case ((Phase.STARTING | Phase.READY | Phase.DRAINING | Phase.FAILED), Signal.DISPATCH):
+        case (
+            (Phase.STARTING | Phase.READY | Phase.ASLEEP | Phase.DRAINING | Phase.FAILED),
+            Signal.DISPATCH,
+        ):
             return Move(life, (Effect.REFUSE,))
+        case Phase.READY, Signal.SLEEP:
+            if life.in_flight:
+                # Whoever asked did not know of its work; its state says that it goes on.
+                return Move(life)
+            return Move(life._replace(phase=Phase.ASLEEP), (Effect.OFFLOAD, Effect.ANNOUNCE_ASLEEP))
+        case Phase.ASLEEP, Signal.WAKE:
+            return Move(
+                life._replace(phase=Phase.STARTING), (Effect.ANNOUNCE_STARTING, Effect.LOAD)
+            )
         case ((Phase.READY | Phase.DRAINING), Signal.FINISH) if life.in_flight > 0:
             after = life._replace(in_flight=life.in_flight - 1)
             last = after.phase is Phase.DRAINING and after.in_flight == 0
             return Move(after, (Effect.EXIT,) if last else ())
-        case ((Phase.STARTING | Phase.READY), Signal.DRAIN):
+        case ((Phase.STARTING | Phase.READY | Phase.ASLEEP), Signal.DRAIN):
             idle = (Effect.EXIT,) if life.in_flight == 0 else ()
             return Move(life._replace(phase=Phase.DRAINING), (Effect.ANNOUNCE_DRAINING, *idle))
         case ((Phase.STARTING | Phase.READY), Signal.EXITED):
             return Move(life._replace(phase=Phase.FAILED, in_flight=0), (Effect.REPLACE,))
-        case Phase.DRAINING, Signal.EXITED:
+        case ((Phase.DRAINING | Phase.ASLEEP), Signal.EXITED):
             return Move(life._replace(phase=Phase.STOPPED, in_flight=0), (Effect.FORGET,))
         case Phase.FAILED, Signal.EXITED:
             return Move(life, (Effect.FORGET,))

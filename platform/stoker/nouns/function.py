@@ -51,9 +51,10 @@ GRAPH_VARIABLE = "SERVING_SPEC_ENV"
 
 _RUNTIME = re.compile(r"python(:3\.\d+)?")
 _HANDLER = re.compile(r"[\w.\-]+:[A-Za-z_]\w*")
-_READABLE_ENV: dict[str, Callable[[str], int]] = {
+_READABLE_ENV: dict[str, Callable[[str], float]] = {
     "STOKER_QUEUE_LIMIT": lambda value: whole_number(value, 1),
     "STOKER_GPU_MEMORY": parse_bytes,
+    "STOKER_SLEEP_AFTER": parse_duration,
 }
 """Variables that the platform itself reads, and how."""
 
@@ -299,6 +300,15 @@ class FunctionConfig(Part):
     def max_replicas(self) -> int:
         """The greatest number of replicas: declared, else the larger of ``minReplicas`` and 1."""
         return max(self.spec.max_replicas or 0, self.min_replicas, 1)
+
+    @property
+    def sleep_after_s(self) -> float | None:
+        """Seconds without demand after which a replica leaves its device but lives on.
+
+        ``STOKER_SLEEP_AFTER``; None: it never sleeps, and goes to zero from warm.
+        """
+        declared = self.env.get("STOKER_SLEEP_AFTER")
+        return parse_duration(declared) if declared else None
 
     @property
     def idle_window_s(self) -> float:

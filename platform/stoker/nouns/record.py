@@ -122,6 +122,8 @@ class Phase(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
+    ASLEEP = "asleep"
+    """The process lives; its weights have left the device."""
     DRAINING = "draining"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -166,7 +168,13 @@ class ReplicaRecord(_Record):
         phases = {worker.phase for worker in self.workers}
         if self.draining and any(phase.is_live for phase in phases):
             return Phase.DRAINING
-        for phase in (Phase.READY, Phase.STARTING, Phase.DRAINING, Phase.FAILED):
+        for phase in (
+            Phase.READY,
+            Phase.STARTING,
+            Phase.ASLEEP,
+            Phase.DRAINING,
+            Phase.FAILED,
+        ):
             if phase in phases:
                 return phase
         return Phase.STOPPED

@@ -1,61 +1,112 @@
 """The model a function declares: every ``STOKER_*`` variable about models, and what it does.
 
 Variables and not config fields, so that the same function deploys unchanged on Nuclio, whose
-schema has no word for them.
+schema has no word for them. This class is their only definition and their documentation.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from stoker.nouns.errors import InvalidFunction
+
+Name = TypeVar("Name", bound=StrEnum)
 
 
 class Task(StrEnum):
     """What the model is asked for, by the name that transformers gives it."""
 
     FEATURE_EXTRACTION = "feature-extraction"
+    TEXT_CLASSIFICATION = "text-classification"
+    TOKEN_CLASSIFICATION = "token-classification"
+    FILL_MASK = "fill-mask"
+    TEXT_GENERATION = "text-generation"
+    IMAGE_CLASSIFICATION = "image-classification"
+    AUTOMATIC_SPEECH_RECOGNITION = "automatic-speech-recognition"
 
 
 class Quantization(StrEnum):
-    """In which numbers the weights are kept."""
+    """In which numbers the weights are kept.
+
+    A name is what the user wants; which library carries it out depends on the device and on the
+    model, and `stoker.models.recipe` chooses it.
+    """
 
     NONE = "none"
     """As the checkpoint has them."""
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
     INT8 = "int8"
-    """Weights int8 per output channel, activations int8 by their range at run time."""
+    """Weights int8, one scale an output channel."""
+    INT8_DYNAMIC = "int8-dynamic"
+    """int8 weights, and int8 activations by their range at run time."""
+    INT4 = "int4"
+    """Weights int4, one scale a group."""
+    NF4 = "nf4"
+    """4-bit NormalFloat (Dettmers et al., QLoRA, 2023)."""
+    FP4 = "fp4"
+    FP8 = "fp8"
+    """Weights float8 (e4m3)."""
+    GPTQ = "gptq"
+    """int4 by second-order error compensation (Frantar et al., 2022); wants calibration data."""
+    AWQ = "awq"
+    """int4, scaled by the activations (Lin et al., 2023); wants calibration data."""
+
+    @property
+    def is_cast(self) -> bool:
+        """Whether it only changes the weights' float type, and replaces no module."""
+        return self in _CASTS
 
 
-_NEAREST = {
-    "fp16": Quantization.BF16,
-    "float16": Quantization.BF16,
-    "float32": Quantization.FP32,
-    "bfloat16": Quantization.BF16,
-    "int8-dynamic": Quantization.INT8,
-    "int4": Quantization.INT8,
-    "nf4": Quantization.INT8,
-    "fp4": Quantization.INT8,
-    "fp8": Quantization.INT8,
-    "gptq": Quantization.INT8,
-    "awq": Quantization.INT8,
-}
-"""Names that people know, and that do not work here: the nearest that does."""
+_CASTS = frozenset({Quantization.NONE, Quantization.FP32, Quantization.BF16, Quantization.FP16})
 
-_REFUSED = frozenset(
-    f"STOKER_{name}"
-    for name in (
-        "DTYPE", "ATTENTION", "DEVICE_MAP", "OFFLOAD", "TENSOR_PARALLEL",
-        "COMPILE", "ADAPTER", "QUANTIZATION_SKIP", "TRUST_REMOTE_CODE",
-    )
-)  # fmt: skip
-"""Refused rather than ignored: a function that declares one would not get what it asks for."""
+
+class Dtype(StrEnum):
+    """Of what is not quantized, and of the activations."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Attention(StrEnum):
+    """The implementation of attention."""
+
+    AUTO = "auto"
+    """The best that the device has."""
+    FLASH_ATTENTION_3 = "flash_attention_3"
+    FLASH_ATTENTION_2 = "flash_attention_2"
+    SDPA = "sdpa"
+    EAGER = "eager"
+
+
+class Offload(StrEnum):
+    """Where the weights go that do not fit on the devices."""
+
+    NONE = "none"
+    CPU = "cpu"
+    DISK = "disk"
+
+
+_ALIASES: dict[type[StrEnum], dict[str, str]] = {
+    Quantization: {
+        "float32": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16", "w8a8":
+        "int8-dynamic", "int8_dynamic": "int8-dynamic", "bnb4": "nf4", "float8": "fp8",
+    },
+    Dtype: {"float32": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"},
+}  # fmt: skip
+"""Other names that people know."""
+_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+_ADAPTER = re.compile(r"[A-Za-z0-9][\w.\-]*")
 
 
 class ModelSettings(BaseModel):
@@ -77,40 +128,142 @@ class ModelSettings(BaseModel):
     task: Task = Field(
         default=Task.FEATURE_EXTRACTION,
         alias="STOKER_TASK",
-        description="What the model does: `feature-extraction`, one vector a text, which is also "
-        "the default because it needs no head of its own.",
+        description="What the model does, by transformers' name. The default, one vector a text, "
+        "needs no head of its own.",
     )
     quantization: Quantization = Field(
         default=Quantization.NONE,
         alias="STOKER_QUANTIZATION",
-        description="`none`, `fp32`, `bf16` or `int8`. The default keeps the checkpoint's own "
-        "numbers, because only the user can say what a lower precision may cost.",
+        description="In which numbers the weights are kept. The default keeps the checkpoint's "
+        "own, because only the user can say what a lower precision may cost.",
+    )
+    skip: tuple[str, ...] = Field(
+        default=(),
+        alias="STOKER_QUANTIZATION_SKIP",
+        description="Modules that stay in the higher precision: names or patterns (`lm_head`, "
+        "`*.attn.*`), separated by commas. None by default.",
+    )
+    calibration: str = Field(
+        default="",
+        alias="STOKER_CALIBRATION",
+        description="A file of texts, one a line, for methods that calibrate (`gptq`, `awq`). "
+        "Must not be what the result is judged by.",
+    )
+    dtype: Dtype = Field(
+        default=Dtype.AUTO,
+        alias="STOKER_DTYPE",
+        description="Float type of activations and of weights that are not quantized. `auto` is "
+        "what is fastest on the device for the declared quantization.",
+    )
+    attention: Attention = Field(
+        default=Attention.AUTO,
+        alias="STOKER_ATTENTION",
+        description="Implementation of attention. `auto` takes the best that the device has.",
+    )
+    device_map: str = Field(
+        default="",
+        alias="STOKER_DEVICE_MAP",
+        description="How a model is spread over a worker's devices: accelerate's `auto`, "
+        "`balanced`, `balanced_low_0`, `sequential`, or a JSON object from module to device. "
+        "Empty: all of it on the worker's first device.",
+    )
+    offload: Offload = Field(
+        default=Offload.NONE,
+        alias="STOKER_OFFLOAD",
+        description="Where weights go that do not fit on the devices: `cpu` or `disk`; by default "
+        "they must fit.",
+    )
+    tensor_parallel: int = Field(
+        default=1,
+        ge=1,
+        alias="STOKER_TENSOR_PARALLEL",
+        description="Processes over which each layer is split (transformers' `tp_plan`), a device "
+        "each.",
+    )
+    compile: bool = Field(
+        default=False,
+        alias="STOKER_COMPILE",
+        description="torch.compile, its cache kept with the prepared checkpoint, so that only the "
+        "first worker compiles. Off by default: on a CPU it gains little and costs tens of seconds "
+        "once.",
+    )
+    adapters: dict[str, str] = Field(
+        default_factory=dict,
+        alias="STOKER_ADAPTER",
+        description="peft LoRA adapters, `name=folder`, separated by commas; a request chooses one "
+        "by name.",
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        alias="STOKER_TRUST_REMOTE_CODE",
+        description="Runs Python code that comes with the model. Off: such a model is refused.",
+    )
+    pickled_weights: str = Field(
+        default="",
+        alias="STOKER_PICKLED_WEIGHTS",
+        description="A file of pickled weights to be read (`pytorch_model.bin`), by name, with "
+        "torch's `weights_only`. By default only safetensors are read.",
     )
 
-    @field_validator("quantization", mode="before")
+    @field_validator("task", "quantization", "dtype", "attention", "offload", mode="before")
     @classmethod
-    def _known_quantization(cls, value: Any) -> Any:
-        name = str(value).strip().lower() or Quantization.NONE
-        known = [str(member) for member in Quantization]
-        if name in known:
-            return name
-        if name in _NEAREST:
-            raise ValueError(
-                f"{name!r} is not available on this device; the nearest that works is "
-                f"{str(_NEAREST[name])!r}"
-            )
-        near = difflib.get_close_matches(name, [*known, *_NEAREST], n=1)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"must be one of {', '.join(known)}, was {name!r}{guess}")
+    def _known(cls, value: Any, info: Any) -> Any:
+        field = cls.model_fields[info.field_name]
+        kind = field.annotation
+        if not isinstance(kind, type) or not issubclass(kind, StrEnum):
+            raise TypeError(f"{info.field_name} is no enumeration")
+        return _named(kind, str(value), default=str(field.default))
 
-    @field_validator("task", mode="before")
+    @field_validator("skip", mode="before")
     @classmethod
-    def _known_task(cls, value: Any) -> Any:
-        name = str(value).strip().lower() or Task.FEATURE_EXTRACTION
-        known = [str(member) for member in Task]
-        if name not in known:
-            raise ValueError(f"must be one of {', '.join(known)}, was {name!r}")
-        return name
+    def _split(cls, value: Any) -> Any:
+        return tuple(re.split(r"[,\s]+", value.strip())) if isinstance(value, str) and value else ()
+
+    @field_validator("device_map")
+    @classmethod
+    def _readable_map(cls, value: str) -> str:
+        text = value.strip()
+        if not text or text in _MAPS:
+            return text
+        try:
+            if isinstance(json.loads(text), dict):
+                return text
+        except ValueError:
+            pass
+        raise ValueError(
+            f"must be one of {', '.join(_MAPS)}, or a JSON object from module to device, was "
+            f"{value!r}"
+        )
+
+    @field_validator("compile", "trust_remote_code", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        text = str(value).strip().lower()
+        if text in ("", "0", "false", "no", "off"):
+            return False
+        if text in ("1", "true", "yes", "on"):
+            return True
+        raise ValueError(f"must be 1 or 0, was {value!r}")
+
+    @field_validator("tensor_parallel", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        return 1 if value == "" else value
+
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found: dict[str, str] = {}
+        for part in filter(None, (one.strip() for one in value.split(","))):
+            name, equals, folder = part.partition("=")
+            if not equals or not folder or not _ADAPTER.fullmatch(name):
+                raise ValueError(f"must be name=folder, separated by commas, was {part!r}")
+            if name in found:
+                raise ValueError(f"names {name!r} twice")
+            found[name] = folder
+        return found
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> ModelSettings:
@@ -119,14 +272,14 @@ class ModelSettings(BaseModel):
         Raises:
             InvalidFunction: naming each variable that is wrong, what it was and what it must be.
         """
-        fields = _unknown_variables(env)
+        fields = _misspelt(env)
         try:
             settings = cls.model_validate(dict(env))
         except ValidationError as exc:
             fields += [
                 {
                     "field": str(error["loc"][0]),
-                    "message": str(error["msg"]).removeprefix("Value error, "),
+                    "message": _in_words(error),
                 }
                 for error in exc.errors()
             ]
@@ -136,14 +289,33 @@ class ModelSettings(BaseModel):
         return settings
 
 
-def _unknown_variables(env: Mapping[str, str]) -> list[dict[str, Any]]:
+def _named(kind: type[StrEnum], text: str, *, default: str) -> str:
+    """The member's value that a text means.
+
+    Raises:
+        ValueError: none, with what there is and the nearest.
+    """
+    name = text.strip().lower() or default
+    known, aliases = [str(member) for member in kind], _ALIASES.get(kind, {})
+    if name in known:
+        return name
+    if name in aliases:
+        return aliases[name]
+    near = difflib.get_close_matches(name, [*known, *aliases], n=1)
+    guess = f"; did you mean {aliases.get(near[0], near[0])!r}?" if near else ""
+    raise ValueError(f"must be one of {', '.join(known)}, was {name!r}{guess}")
+
+
+def _in_words(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+    return message if "was " in message else f"{message}, was {error['input']!r}"
+
+
+def _misspelt(env: Mapping[str, str]) -> list[dict[str, Any]]:
     names = {str(field.alias) for field in ModelSettings.model_fields.values()}
     fields = []
     for name in sorted(env):
-        if name in _REFUSED:
-            message = "is not acted on by this version: remove it"
-            fields.append({"field": name, "message": message})
-        elif name.startswith("STOKER_") and name not in names:
+        if name.startswith("STOKER_") and name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.88)
             if near:
                 fields.append({"field": name, "message": f"did you mean {near[0]}?"})

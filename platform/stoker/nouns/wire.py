@@ -38,6 +38,10 @@ class Kind(IntEnum):
     """stream 0; accept nothing more, finish what was accepted, exit 0."""
     PING = 0x07
     """stream 0; answered by PONG once the event loop turns."""
+    SLEEP = 0x08
+    """stream 0; take the weights off the device, unless there is work. Told by STATE asleep …"""
+    WAKE = 0x09
+    """stream 0; … and bring them back: STATE starting, then ready or failed."""
 
     STATE = 0x10
     """stream 0; JSON `State`. Sent after HELLO and at every change: this is the ready event.
@@ -125,13 +129,17 @@ class Nack(TypedDict):
 
 
 class State(TypedDict):
-    """The worker's phase (`stoker.nouns.record.Phase`) and, when it failed, why."""
+    """The worker's phase (`stoker.nouns.record.Phase`) and, when it failed, why.
+
+    ``sleeps``: something in it can leave the device and come back, so that SLEEP is of use.
+    """
 
     phase: str
     permits: int
     pid: int
     replica: str
     index: int
+    sleeps: NotRequired[bool]
     error: NotRequired[str]
 
 
@@ -162,7 +170,7 @@ class End(TypedDict):
 
 
 class Busy(TypedDict):
-    """``full``, ``draining`` or ``starting``."""
+    """``full``, ``draining``, ``starting`` or ``asleep``."""
 
     reason: str
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stoker.sdk.model import load_model
+    from stoker.sdk.sleep import on_sleep
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "on_sleep"]
 
-_HOMES = {"load_model": "stoker.sdk.model"}
+_HOMES = {"load_model": "stoker.sdk.model", "on_sleep": "stoker.sdk.sleep"}
 
 
 def __getattr__(name: str) -> Any:

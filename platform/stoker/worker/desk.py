@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 
@@ -29,6 +30,7 @@ from stoker.nouns.wire import (
     frame,
     frame_with_meta,
 )
+from stoker.sdk.sleep import Sleepers
 from stoker.worker.acks import Acks
 from stoker.worker.answer import Answer, failure
 from stoker.worker.connection import Connection
@@ -44,8 +46,24 @@ _REFUSE, _EXIT = Effect.REFUSE, Effect.EXIT
 _BUSY_FULL = orjson.dumps({"reason": "full"})
 _BUSY_DRAINING = orjson.dumps({"reason": "draining"})
 _BUSY_STARTING = orjson.dumps({"reason": "starting"})
+_BUSY_ASLEEP = orjson.dumps({"reason": "asleep"})
+_BUSY = {Phase.STARTING: _BUSY_STARTING, Phase.ASLEEP: _BUSY_ASLEEP}
+_ANNOUNCE = frozenset(
+    {
+        Effect.ANNOUNCE_READY,
+        Effect.ANNOUNCE_ASLEEP,
+        Effect.ANNOUNCE_STARTING,
+        Effect.ANNOUNCE_DRAINING,
+    }
+)
 _CANCELLED = orjson.dumps({"outcome": "cancelled"})
+FAILURE_LINGER_S = 5.0
+"""Seconds that a worker which could not start, or wake, waits for a controller to be told why."""
 _LARGEST_ANSWER = MAX_PAYLOAD - META.size
+
+
+def _trace(exc: BaseException) -> str:
+    return "".join(traceback.format_exception(exc)).rstrip()
 
 
 def error_end(message: bytes) -> bytes:
@@ -66,7 +84,11 @@ class Desk:
     """
 
     def __init__(
-        self, launch: WorkerLaunch, log: WorkerLog, loop: asyncio.AbstractEventLoop
+        self,
+        launch: WorkerLaunch,
+        log: WorkerLog,
+        loop: asyncio.AbstractEventLoop,
+        sleepers: Sleepers,
     ) -> None:
         self.life = WorkerLife(Phase.STARTING, 0, launch.permits)
         self.waiting: deque[Ticket] = deque()
@@ -81,6 +103,7 @@ class Desk:
         self._log = log
         self._loop = loop
         self._error = ""
+        self._sleepers = sleepers
         self._peers: set[Connection] = set()
         self._refused: set[Connection] = set()
 
@@ -98,6 +121,10 @@ class Desk:
             connection.send_kind(Kind.PONG, 0)
         elif kind == Kind.DRAIN:
             self.drain()
+        elif kind == Kind.SLEEP:
+            self.sleep()
+        elif kind == Kind.WAKE:
+            self._advance(Signal.WAKE)
         elif kind not in (Kind.CANCEL, Kind.PAUSE, Kind.RESUME):
             raise ProtocolError(f"frame kind {kind:#x} is not for workers")
         elif ticket is None:
@@ -154,7 +181,7 @@ class Desk:
             self._refused.add(connection)
             reason = _BUSY_FULL
         else:
-            reason = _BUSY_STARTING if self.life.phase is Phase.STARTING else _BUSY_DRAINING
+            reason = _BUSY.get(self.life.phase, _BUSY_DRAINING)
         # At once: the handler that keeps this worker busy may hold the loop for long.
         connection.send_now(frame(Kind.BUSY, stream, reason))
 
@@ -260,8 +287,38 @@ class Desk:
         """``init_context`` returned."""
         self._advance(Signal.INITIALIZED)
 
+    def sleep(self) -> None:
+        """Take the weights off the device, if there is no work and they can leave at all."""
+        if self._sleepers:
+            self._advance(Signal.SLEEP)
+
+    def _offload(self) -> None:
+        """The weights leave the device. What half left it serves nobody: the worker goes."""
+        began = time.monotonic()
+        try:
+            self._sleepers.sleep()
+        except Exception as exc:
+            self._log.write("error", f"cannot sleep: {_trace(exc)}")
+            self.drain()
+        else:
+            self._log.write("info", "asleep", {"seconds": round(time.monotonic() - began, 4)})
+
+    def _bring_back(self) -> None:
+        """The weights come back to the device."""
+        began = time.monotonic()
+        try:
+            self._sleepers.wake()
+        except Exception as exc:
+            self._log.write("error", f"cannot wake: {_trace(exc)}")
+            self.fail(_trace(exc))
+            # The controller ends it once told; without one it must not stay for ever.
+            self._loop.call_later(FAILURE_LINGER_S, self.leave.set)
+        else:
+            self._log.write("info", "awake", {"seconds": round(time.monotonic() - began, 4)})
+            self.ready()
+
     def fail(self, error: str) -> None:
-        """The import or ``init_context`` raised; ``error`` is the traceback."""
+        """The import, ``init_context`` or a wake raised; ``error`` is the traceback."""
         self._error = error
         self.life, _ = move(self.life, Signal.INIT_FAILED)
         for connection in list(self._peers):
@@ -285,9 +342,13 @@ class Desk:
     def _advance(self, signal: Signal) -> None:
         self.life, effects = move(self.life, signal)
         for effect in effects:
-            if effect in (Effect.ANNOUNCE_READY, Effect.ANNOUNCE_DRAINING):
+            if effect in _ANNOUNCE:
                 for connection in list(self._peers):
                     self._tell_state(connection)
+            elif effect is Effect.OFFLOAD:
+                self._offload()
+            elif effect is Effect.LOAD:
+                self._bring_back()
             elif effect is Effect.EXIT:
                 self.leave.set()
 
@@ -313,6 +374,8 @@ class Desk:
             "replica": self._launch.replica,
             "index": self._launch.index,
         }
+        if self._sleepers:
+            state["sleeps"] = True
         if self._error:
             state["error"] = self._error
         connection.send_now(frame(Kind.STATE, 0, orjson.dumps(state)))

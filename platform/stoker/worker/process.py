@@ -24,10 +24,11 @@ import uvloop
 
 from stoker.nouns.launch import WorkerLaunch
 from stoker.sdk.graph.targets import SPEC_VARIABLE, read_spec, targets
+from stoker.sdk.sleep import SLEEPERS
 from stoker.worker.batches import BatchRunner
 from stoker.worker.calls import GatewayPlatform
 from stoker.worker.connection import Connection
-from stoker.worker.desk import Desk
+from stoker.worker.desk import FAILURE_LINGER_S, Desk
 from stoker.worker.handler import Handler, HandlerError, enter_code, load_handler
 from stoker.worker.log import LogHandler, WorkerLog, redirect_output
 from stoker.worker.logger import WorkerLogger
@@ -37,8 +38,6 @@ from stoker.worker.runner import Runner
 from stoker.worker.step_blame import blame_step
 from stoker.worker.watchdog import Watchdog
 
-FAILURE_LINGER_S = 5.0
-"""Seconds that a worker which could not start waits for a controller to be told why."""
 PARTING_S = 1.0
 """Seconds that callers have to close their ends once they were told of an orderly end."""
 LEAST_HOOK_S = 1.0
@@ -113,7 +112,7 @@ class _Worker:
 
     async def live(self, listener: socket.socket) -> int:
         loop = asyncio.get_running_loop()
-        desk = Desk(self._launch, self._log, loop)
+        desk = Desk(self._launch, self._log, loop, SLEEPERS)
         connections = _accept(listener, loop, desk)
         os.register_at_fork(after_in_child=lambda: _leave_to_parent(listener, connections))
         loop.add_signal_handler(signal.SIGTERM, desk.drain)

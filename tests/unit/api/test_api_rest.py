@@ -351,7 +351,7 @@ async def test_top_adds_up_gateways_replicas_and_devices(
     assert seen["devices"] == [{"id": "SIM-0", "total_bytes": 100, "used_bytes": 40}]
     row = seen["functions"][0]
     assert (row["inFlight"], row["waiting"], row["requests"]) == (3, 1, 15)
-    assert row["replicas"] == {"starting": 0, "ready": 2, "draining": 0}
+    assert row["replicas"] == {"starting": 0, "ready": 2, "asleep": 0, "draining": 0}
     assert row["deviceBytes"] == 40
     assert row["lastActive"] == 7.0
 

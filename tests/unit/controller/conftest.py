@@ -52,6 +52,8 @@ class FakeEffects:
         self.launches: list[WorkerLaunch] = []
         self.watched: list[tuple[str, int]] = []
         self.drained: list[tuple[str, int]] = []
+        self.told_sleep: list[tuple[str, int]] = []
+        self.told_wake: list[tuple[str, int]] = []
         self.killed: list[tuple[str, int, int, int]] = []
         self.forgotten: list[tuple[str, int]] = []
         self.functions: dict[str, FunctionRecord] = {}
@@ -73,6 +75,12 @@ class FakeEffects:
 
     def drain_worker(self, replica: str, index: int) -> None:
         self.drained.append((replica, index))
+
+    def sleep_worker(self, replica: str, index: int) -> None:
+        self.told_sleep.append((replica, index))
+
+    def wake_worker(self, replica: str, index: int) -> None:
+        self.told_wake.append((replica, index))
 
     def kill_worker(self, replica: str, index: int, pid: int, signal: int) -> None:
         self.killed.append((replica, index, pid, int(signal)))
@@ -169,12 +177,22 @@ class Stage:
             if slot.running and not slot.answered:
                 self.happen(WorkerStarted(replica.id, slot.index, next(self._pids)))
 
-    def state(self, replica: Replica, index: int, phase: str, error: str = "") -> None:
-        self.happen(WorkerStated(replica.id, index, phase, replica.slots[index].pid, error=error))
+    def state(
+        self, replica: Replica, index: int, phase: str, error: str = "", *, sleeps: bool = False
+    ) -> None:
+        pid = replica.slots[index].pid
+        self.happen(WorkerStated(replica.id, index, phase, pid, error=error, sleeps=sleeps))
 
-    def ready(self, replica: Replica) -> None:
+    def ready(self, replica: Replica, *, sleeps: bool = False) -> None:
         for slot in replica.slots:
-            self.state(replica, slot.index, "ready")
+            self.state(replica, slot.index, "ready", sleeps=sleeps)
+
+    def fall_asleep(self, replica: Replica) -> None:
+        """Its workers do what they were asked to."""
+        for identity, index in self.effects.told_sleep:
+            if identity == replica.id:
+                self.state(replica, index, "asleep", sleeps=True)
+        self.effects.told_sleep.clear()
 
     def dies(self, replica: Replica, index: int = 0, status: int = -11) -> None:
         pid = replica.slots[index].pid

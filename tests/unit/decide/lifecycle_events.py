@@ -24,7 +24,9 @@ from lifecycle_world import (
     put,
     slots,
     start,
+    tell,
     usable,
+    wake,
     wanted,
     worker_finishes,
     worker_receives,
@@ -92,6 +94,10 @@ def control_progress(rules: Rules, world: World) -> Iterator[Step]:
         learned = world._replace(gateway_serving=world.serving)
         yield "learn", dispatch_room(rules, learned)
     if world.room and wanted(world) > 0 and not making_room(world):
+        woken = wake(rules, world)
+        if woken is not None:
+            yield "wake from sleep", woken
+            return
         started = start(rules, world, world.serving)
         if started is not None:
             yield "wake", started
@@ -135,8 +141,8 @@ def accidents(rules: Rules, world: World) -> Iterator[Step]:
         yield "redeploy", spend(world, "redeploy")._replace(candidate=2)
     if world.budget.redis_loss and world.redis:
         yield "redis lost", spend(world, "redis_loss")._replace(redis=False)
-    if world.budget.controller_restart and any(r.told_to_go for r in live(world)):
-        forgotten = [r and r._replace(told_to_go=False) for r in world.replicas]
+    if world.budget.controller_restart and any(r.told_to_go or r.waking for r in live(world)):
+        forgotten = [r and r._replace(told_to_go=False, waking=False) for r in world.replicas]
         restarted = spend(world, "controller_restart")._replace(replicas=tuple(forgotten))
         yield "controller restarts", restarted
 
@@ -152,6 +158,12 @@ def worker_accidents(rules: Rules, world: World, slot: int, replica: Replica) ->
             facts = ReplicaFacts(str(slot), phase, believed, created_at=0.0)
             if victims([facts], surplus=1):
                 yield f"idle {slot}", drain(spend(world, "idle"), slot)
+    awake = phase in (Phase.READY, Phase.ASLEEP) and replica.revision == world.serving
+    if budget.sleep and awake and not replica.told_to_go:
+        # Whether it has work the controller knows only from demand that may be old.
+        yield f"sleep {slot}", tell(spend(world, "sleep"), slot, "sleep")
+    if budget.idle and phase is Phase.ASLEEP and not (replica.told_to_go or replica.waking):
+        yield f"to zero {slot}", drain(spend(world, "idle"), slot)
     if budget.late and not dead(replica):
         late = spend(world, "late")._replace(failed_once=True)
         yield f"too late {slot}", apply(rules, late, slot, Signal.READINESS_EXPIRED)
@@ -180,13 +192,13 @@ def check(rules: Rules, world: World) -> None:
             raise Violation(f"request {index} runs on a replica that is stopping: {world}")
 
 
-def explore(rules: Rules, requests: int, accidents: int = 2) -> int:
+def explore(rules: Rules, requests: int, accidents: int = 2, sleeps: int = 1) -> int:
     """Visits every reachable state; returns how many there are.
 
     Raises:
         Violation: with the shortest sequence of events that leads to it.
     """
-    budget = Budget(together=accidents)
+    budget = Budget(together=accidents, sleep=sleeps)
     first = World(requests=(Request(),) * requests, budget=budget)
     parents: dict[World, tuple[World, str] | None] = {first: None}
     frontier = [first]

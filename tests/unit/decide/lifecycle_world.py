@@ -41,6 +41,10 @@ class Replica(NamedTuple):
     """It owes its caller an IDLE, because it answered BUSY("full")."""
     told_to_go: bool = False
     """The controller's own knowledge: it sent DRAIN."""
+    offloaded: bool = False
+    """Its weights are not on the device."""
+    waking: bool = False
+    """The controller's own knowledge: it sent WAKE, and counts its bytes as taken."""
 
 
 class Request(NamedTuple):
@@ -60,6 +64,7 @@ class Budget(NamedTuple):
     together: int = 2
     crash: int = 1
     idle: int = 1
+    sleep: int = 1
     late: int = 1
     init_failure: int = 1
     redeploy: int = 1
@@ -201,12 +206,13 @@ def gateway_receives(rules: Rules, world: World, slot: int) -> World:
     match kind:
         case "ready":
             world = put(world, slot, replica._replace(seen=Phase.READY))
-        case "draining":
-            world = put(world, slot, replica._replace(seen=Phase.DRAINING))
-        case "busy":
+        case "draining" | "asleep" | "starting":
+            world = put(world, slot, replica._replace(seen=Phase(kind)))
+        case "busy" | "snooze":
             if replica.seen is Phase.READY:
                 # Refused by a worker that it took for ready: not until it says so again.
-                world = put(world, slot, replica._replace(seen=Phase.STARTING))
+                refused = Phase.ASLEEP if kind == "snooze" else Phase.STARTING
+                world = put(world, slot, replica._replace(seen=refused))
             attempts = world.requests[int(number)].attempts
             return enter(rules, world, int(number), attempts=attempts, front=True)
         case "done":
@@ -258,8 +264,17 @@ def apply(rules: Rules, world: World, slot: int, signal: Signal, index: int = -1
                 replica = replica._replace(to_gateway=(*replica.to_gateway, "ready"))
             case Effect.ANNOUNCE_DRAINING:
                 replica = replica._replace(to_gateway=(*replica.to_gateway, "draining"))
+            case Effect.ANNOUNCE_ASLEEP:
+                replica = replica._replace(to_gateway=(*replica.to_gateway, "asleep"))
+            case Effect.ANNOUNCE_STARTING:
+                replica = replica._replace(to_gateway=(*replica.to_gateway, "starting"))
+            case Effect.LOAD:
+                replica = replica._replace(initializing=True, offloaded=False)
+            case Effect.OFFLOAD:
+                replica = replica._replace(offloaded=True)
             case Effect.REFUSE:
-                said = (*replica.to_gateway, f"busy {index}")
+                word = "snooze" if replica.life.phase is Phase.ASLEEP else "busy"
+                said = (*replica.to_gateway, f"{word} {index}")
                 replica = replica._replace(to_gateway=said, refused=True)
             case Effect.ADMIT:
                 attempts = world.requests[index].attempts
@@ -280,8 +295,13 @@ def worker_receives(rules: Rules, world: World, slot: int) -> World:
     message, *rest = replica.to_worker
     world = put(world, slot, replica._replace(to_worker=tuple(rest)))
     kind, _, number = message.partition(" ")
-    if kind == "drain":
-        return apply(rules, world, slot, Signal.DRAIN)
+    if kind in ("drain", "sleep"):
+        return apply(rules, world, slot, Signal(kind))
+    if kind == "wake":
+        woken = apply(rules, world, slot, Signal.WAKE)
+        replica = woken.replicas[slot]
+        assert replica is not None
+        return put(woken, slot, replica._replace(waking=False))
     return apply(rules, world, slot, Signal.DISPATCH, int(number))
 
 
@@ -313,7 +333,9 @@ def process_ends(rules: Rules, world: World, slot: int, *, orderly: bool = False
 
 
 def holds_device(replica: Replica) -> bool:
-    """Until the process has ended, its bytes are taken, whatever its phase."""
+    """Until the process has ended, its bytes are taken, unless it sleeps."""
+    if replica.offloaded and not replica.waking:
+        return False
     return not replica.life.phase.is_terminal or replica.ending
 
 
@@ -351,7 +373,26 @@ def wanted(world: World) -> int:
 
 
 def usable(replica: Replica) -> bool:
-    return replica.life.phase in (Phase.STARTING, Phase.READY) and not replica.told_to_go
+    counted = replica.life.phase in (Phase.STARTING, Phase.READY) or replica.waking
+    return counted and not replica.told_to_go
+
+
+def tell(world: World, slot: int, word: str) -> World:
+    """The controller sends a frame."""
+    replica = world.replicas[slot]
+    assert replica is not None
+    told = replica._replace(to_worker=(*replica.to_worker, word))
+    return put(world, slot, told._replace(waking=word == "wake" or replica.waking))
+
+
+def wake(rules: Rules, world: World) -> World | None:
+    """Wakes one that sleeps, where its device has room; None when there is none to wake."""
+    free = place(free_devices(rules, world), gpus=1, bytes_per_gpu=1) is not None
+    for slot, replica in slots(world):
+        sleeps = replica.life.phase is Phase.ASLEEP and not replica.told_to_go
+        if sleeps and not replica.waking and replica.revision == world.serving and free:
+            return tell(world, slot, "wake")
+    return None
 
 
 def drain(world: World, slot: int) -> World:

@@ -69,11 +69,32 @@ def test_a_remembered_readiness_verdict_is_found() -> None:
         explore(Rules(remembers_verdicts=True), requests=2)
 
 
+def test_a_worker_that_sleeps_on_its_work_is_found() -> None:
+    def sleeps_regardless(life: WorkerLife, signal: Signal) -> Move:
+        if life.phase is Phase.READY and signal is Signal.SLEEP:
+            gone = life._replace(phase=Phase.ASLEEP, in_flight=0)
+            return Move(gone, (Effect.OFFLOAD, Effect.ANNOUNCE_ASLEEP))
+        return move(life, signal)
+
+    with pytest.raises((Violation, LifecycleError)):
+        explore(Rules(move=sleeps_regardless), requests=2)
+
+
+def test_a_sleeper_that_admits_is_found() -> None:
+    def admits_asleep(life: WorkerLife, signal: Signal) -> Move:
+        if life.phase is Phase.ASLEEP and signal is Signal.DISPATCH:
+            return Move(life._replace(in_flight=life.in_flight + 1), (Effect.ADMIT,))
+        return move(life, signal)
+
+    with pytest.raises((Violation, LifecycleError)):
+        explore(Rules(move=admits_asleep), requests=2)
+
+
 def test_no_transition_is_dead_code() -> None:
     visited: set[tuple[Phase, Signal, tuple[Effect, ...]]] = set()
     explore(Rules(eager=True, believed_permits=2, visited=visited), requests=2, accidents=1)
     explore(Rules(permits=2, believed_permits=2, visited=visited), requests=2, accidents=1)
-    explore(Rules(visited=visited), requests=1, accidents=3)
+    explore(Rules(visited=visited), requests=1, accidents=3, sleeps=2)
     assert answered() - visited == set()
 
 

@@ -24,6 +24,8 @@ SNAPSHOT = {
     "RESUME": 0x05,
     "DRAIN": 0x06,
     "PING": 0x07,
+    "SLEEP": 0x08,
+    "WAKE": 0x09,
     "STATE": 0x10,
     "QUEUED": 0x11,
     "STARTED": 0x12,

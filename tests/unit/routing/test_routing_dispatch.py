@@ -242,3 +242,30 @@ async def test_a_worker_that_speaks_nonsense_is_dropped_and_its_requests_get_an_
     assert wire.closed
     wire.end()
     assert asker.error.code == "worker_lost"
+
+
+async def test_a_sleeping_worker_gets_nothing_and_is_woken_once(floor: Floor) -> None:
+    floor.put()
+    sleeper = await floor.worker("a", phase="asleep")
+    floor.ask("one")
+    floor.ask("two")
+    assert floor.wakes == ["echo"]
+    assert sleeper.ids == []
+    sleeper.state("starting")
+    sleeper.state("ready")
+    assert sleeper.ids == ["one"]
+
+
+async def test_a_request_that_met_a_worker_falling_asleep_waits_for_its_wake(floor: Floor) -> None:
+    floor.put()
+    sleeper = await floor.worker("a")
+    _, asker = floor.ask("one", method="POST")
+    assert floor.wakes == []
+    sleeper.say(Kind.BUSY, 1, {"reason": "asleep"})
+    assert floor.wakes == ["echo"], "it sleeps: nothing is on its way unasked"
+    sleeper.state("asleep")
+    sleeper.state("starting")
+    sleeper.state("ready")
+    assert sleeper.ids == ["one", "one"]
+    sleeper.respond(2)
+    assert asker.response is not None

@@ -17,6 +17,7 @@ from nuclio_sdk.event import TriggerInfo
 
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.wire import FrameReader, Kind, frame, frame_with_meta, split_meta
+from stoker.sdk.sleep import Sleepers
 from stoker.worker import desk as desk_module
 from stoker.worker.batches import BatchRunner
 from stoker.worker.connection import Connection
@@ -87,6 +88,11 @@ class Caller:
                         return entry[2]
                 await asyncio.sleep(0)
 
+    def phases(self) -> list[str]:
+        """The phases that this caller was told, in order."""
+        self.read()
+        return [json.loads(entry[2])["phase"] for entry in self.got if entry[0] is Kind.STATE]
+
     def kinds(self, stream: int) -> list[Kind]:
         return [entry[0] for entry in self.read() if entry[1] == stream]
 
@@ -114,7 +120,8 @@ class Bench:
             | fields
         )
         self.kills = KillTimes()
-        self.desk = Desk(launch, log, asyncio.get_running_loop())
+        self.sleepers = Sleepers()
+        self.desk = Desk(launch, log, asyncio.get_running_loop(), self.sleepers)
         context = nuclio_sdk.Context(
             logger=None, platform=None, worker_id=0, trigger=TriggerInfo("http", "h")
         )

@@ -4,7 +4,7 @@ const EVERY_MS = 1000;
 const POINTS = 60;
 const TONES = {
   ready: "good", scaledToZero: "cold", error: "bad", unhealthy: "bad",
-  starting: "busy", draining: "busy",
+  starting: "busy", draining: "busy", asleep: "cold",
 };
 const WORDS = { scaledToZero: "at zero", waitingForBuild: "waiting", configuringResources: "starting" };
 const history = new Map();
@@ -72,7 +72,7 @@ function spark(name, value) {
 function replicaDots(counts, most) {
   const dots = element("span", "dots");
   const shown = Math.min(most, 12);
-  const kinds = [["ready", "good"], ["starting", "busy"], ["draining", "cold"]];
+  const kinds = [["ready", "good"], ["starting", "busy"], ["asleep", "cold"], ["draining", "cold"]];
   let drawn = 0;
   for (const [phase, tone] of kinds) {
     for (let i = 0; i < counts[phase] && drawn < 12; i += 1, drawn += 1) dots.append(element("i", tone));

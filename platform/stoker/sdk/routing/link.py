@@ -330,7 +330,8 @@ class Link(asyncio.Protocol):
         if reason == "full":
             self._full = True
         else:
-            self.phase = Phase.DRAINING if reason == "draining" else Phase.STARTING
+            # "draining" and "asleep" are phases, and so is "starting".
+            self.phase = Phase(reason)
         self.owner.link_changed(self)
         if call is not None:
             call.started = False

@@ -1,0 +1,53 @@
+"""A device that models run on, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+SIMULATED_PREFIX = "SIM-"
+"""Ids of simulated devices begin so; what is pinned to one computes on the CPU."""
+
+
+class DeviceKind(StrEnum):
+    """What executes on it."""
+
+    CUDA = "cuda"
+    MIG = "mig"
+    """A part of a card with memory and cores of its own, which CUDA sees as a card."""
+    SIMULATED = "sim"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device of this machine.
+
+    Attributes:
+        id: what ``CUDA_VISIBLE_DEVICES`` calls it: a UUID, never an index, because indices change.
+        total_bytes: its memory.
+        name: the product's.
+        capability: CUDA compute capability, such as (9, 0); None for simulated ones.
+        parent: the UUID of the card that a MIG instance is part of.
+    """
+
+    id: str
+    kind: DeviceKind
+    total_bytes: int
+    name: str = ""
+    capability: tuple[int, int] | None = None
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """What is going on on a device, as it was last looked at.
+
+    Attributes:
+        used_bytes: of all processes.
+        by_pid: bytes by process, as far as the driver tells.
+        utilisation: share of the last moment in which it computed, 0 to 1; None when unknown.
+    """
+
+    used_bytes: int = 0
+    by_pid: tuple[tuple[int, int], ...] = ()
+    utilisation: float | None = None
