@@ -26,7 +26,7 @@ class Sleep:
         if not replica.asleep or replica.slept_at is not None:
             return
         replica.slept_at = self._world.now()
-        self._world.ledger.take(replica.id, replica.devices, 0)
+        self._world.ledger.give_back(replica.id)
         if replica.device_bytes:
             freed = format_bytes(replica.device_bytes * len(replica.devices))
             self._world.tell(replica.function, f"replica {replica.id} sleeps: {freed} are free")
