@@ -79,7 +79,11 @@ class Slot:
 
 @dataclass(slots=True)
 class Replica:
-    """A group of workers of one revision."""
+    """A group of workers of one revision.
+
+    Attributes:
+        stranded: a device of it is lost, and it was ended for that.
+    """
 
     id: str
     function: str
@@ -91,6 +95,7 @@ class Replica:
     draining: bool = False
     drain_deadline: float = 0.0
     terminated: bool = False
+    stranded: bool = False
     was_ready: bool = False
 
     def record(self) -> ReplicaRecord:
