@@ -15,7 +15,8 @@ from pathlib import Path
 
 from stoker.cli.failure import Failure
 from stoker.cli.text import console, print_json, size
-from stoker.nouns.errors import StokerError
+from stoker.nouns.device import DeviceSeen
+from stoker.nouns.errors import DevicesUnknown, StokerError
 from stoker.nouns.home import Home
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -64,7 +65,7 @@ def examine(home: str | None) -> Iterator[Finding]:
     yield folder(place)
     yield disk(place)
     yield memory()
-    yield devices()
+    yield from devices()
     running = place.endpoints.exists()
     own = own_ports(place) if running else frozenset()
     yield from (port(number, own) for number in (8070, 8080))
@@ -144,18 +145,30 @@ def memory() -> Finding:
     return Finding("memory", OK, found)
 
 
-def devices() -> Finding:
-    """GPUs, by nvidia-smi."""
-    from stoker.controller.devices import find_devices
+def devices() -> Iterator[Finding]:
+    """The devices that ``--devices auto`` takes, a line each."""
+    from stoker.controller.devices import look, open_driver
 
-    found = find_devices("auto")
-    if found:
-        text = ", ".join(f"{name} {size(count)}" for name, count in found.items())
-        return Finding("devices", OK, text)
-    if shutil.which("nvidia-smi"):
-        return Finding("devices", WARN, "nvidia-smi lists no GPU", "run nvidia-smi to see why")
-    advice = "to try placement without a card: stoker up --devices sim:2x16GiB"
-    return Finding("devices", OK, "no GPU: functions run on the CPU", advice)
+    try:
+        found = look(open_driver("auto", Home.at()))
+    except DevicesUnknown as exc:
+        yield Finding("devices", WARN, exc.message, "nvidia-smi says more; until then: the CPU")
+        return
+    for seen in found:
+        yield Finding("devices", OK, _card(seen))
+    if not found and shutil.which("nvidia-smi"):
+        advice = "see nvidia-smi and CUDA_VISIBLE_DEVICES; until then functions run on the CPU"
+        yield Finding("devices", WARN, "nvidia-smi is here, but no GPU can be used", advice)
+    elif not found:
+        advice = "to try placement without a card: stoker up --devices sim:2x16GiB"
+        yield Finding("devices", OK, "no GPU: functions run on the CPU", advice)
+
+
+def _card(seen: DeviceSeen) -> str:
+    device = seen.device
+    capability = ".".join(map(str, device.capability or ())) or "?"
+    used = f"{size(seen.use.used_bytes)} of {size(device.total_bytes)} used"
+    return f"{device.id} {device.name}, {device.kind}, compute {capability}, {used}"
 
 
 def own_ports(home: Home) -> frozenset[int]:
