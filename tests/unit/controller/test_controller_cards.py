@@ -174,8 +174,7 @@ def test_a_deployment_waits_for_what_other_programs_hold(gpus: Any) -> None:
 def test_a_controller_that_comes_back_ends_replicas_of_a_device_lost_meanwhile(gpus: Any) -> None:
     gpus.happen(seen())
     replica = gpus.serve(**needs(1, "8"))
-    other = gpus.restart_controller()
-    other.world.ledger.capacity.clear()
+    other = gpus.restart_controller(seen("SIM-0"))
     other.happen(seen("SIM-0"))
     assert other.world.replicas[replica.id].draining
     assert other.effects.killed[-1][2] == replica.slots[0].pid
