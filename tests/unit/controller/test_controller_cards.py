@@ -175,8 +175,10 @@ def test_a_controller_that_comes_back_ends_replicas_of_a_device_lost_meanwhile(g
     gpus.happen(seen())
     replica = gpus.serve(**needs(1, "8"))
     other = gpus.restart_controller(seen("SIM-0"))
+    adopted = other.replica()
+    assert adopted.devices == ("SIM-0",)
     other.happen(seen("SIM-0"))
-    assert other.world.replicas[replica.id].draining
+    assert adopted.draining
     assert other.effects.killed[-1][2] == replica.slots[0].pid
 
 
