@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from stoker.cli.failure import Failure
 from stoker.cli.text import console, print_json, size
@@ -65,8 +66,8 @@ def examine(home: str | None) -> Iterator[Finding]:
     yield folder(place)
     yield disk(place)
     yield memory()
-    yield from devices()
     running = place.endpoints.exists()
+    yield from (running and platform_devices(place)) or devices()
     own = own_ports(place) if running else frozenset()
     yield from (port(number, own) for number in (8070, 8080))
     yield platform(place)
@@ -162,6 +163,28 @@ def devices() -> Iterator[Finding]:
     elif not found:
         advice = "to try placement without a card: stoker up --devices sim:2x16GiB"
         yield Finding("devices", OK, "no GPU: functions run on the CPU", advice)
+
+
+def platform_devices(home: Home) -> list[Finding]:
+    """The devices of the running platform; none when it has none, or does not answer."""
+    from stoker.cli.client import Client, Platform
+
+    try:
+        seen = Client(Platform.find(str(home.root)).control_url).get("/api/stoker/top")
+    except Failure:
+        return []
+    return [_platforms(device) for device in seen["devices"]]
+
+
+def _platforms(device: dict[str, Any]) -> Finding:
+    facts = ", ".join(filter(None, (device["name"], device["kind"], device["capability"])))
+    found = (
+        f"{device['id']} {facts}, {size(device['promised_bytes'])} promised and "
+        f"{size(device['foreign_bytes'])} foreign of {size(device['total_bytes'])}"
+    )
+    if device["lost"]:
+        return Finding("devices", WARN, f"{found}: lost", "its replicas have left it; see dmesg")
+    return Finding("devices", OK, found)
 
 
 def _card(seen: DeviceSeen) -> str:
