@@ -171,7 +171,7 @@ class NoCapacity(StokerError):
 
 
 class FunctionUnhealthy(StokerError):
-    """It cannot start: build or ``init_context`` failed, it crashes in a loop, its GPUs are lost."""
+    """It cannot start: build or ``init_context`` failed, a crash loop, lost GPUs."""
 
     code = "function_unhealthy"
     status = 503
