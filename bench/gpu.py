@@ -17,7 +17,7 @@ from bench.result import CannotRun, Figure, Result
 from bench.stoker_home import FUNCTIONS, Platform, platform
 from stoker.controller.devices import look
 from stoker.controller.nvml import Nvml
-from stoker.nouns.errors import DevicesUnknown
+from stoker.nouns.device import DevicesUnknown
 
 GIB = 2**30
 NAME = "bench-on-card"

@@ -16,8 +16,8 @@ from typing import Any
 
 from stoker.cli.failure import Failure
 from stoker.cli.text import console, print_json, size
-from stoker.nouns.device import DeviceSeen
-from stoker.nouns.errors import DevicesUnknown, StokerError
+from stoker.nouns.device import DeviceSeen, DevicesUnknown
+from stoker.nouns.errors import StokerError
 from stoker.nouns.home import Home
 
 OK, WARN, FAIL = "ok", "warn", "fail"

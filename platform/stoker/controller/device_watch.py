@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from stoker.controller.devices import Driver, look
 from stoker.controller.happenings import DevicesSeen
-from stoker.nouns.errors import DevicesUnknown
+from stoker.nouns.device import DevicesUnknown
 
 log = logging.getLogger(__name__)
 

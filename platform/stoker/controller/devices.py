@@ -6,8 +6,7 @@ import os
 from typing import Protocol
 
 from stoker.controller.simulated import Simulated, simulated_devices
-from stoker.nouns.device import Device, DeviceSeen, DeviceUse
-from stoker.nouns.errors import DeviceLost
+from stoker.nouns.device import Device, DeviceLost, DeviceSeen, DeviceUse
 from stoker.nouns.home import Home
 
 

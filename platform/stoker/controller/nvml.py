@@ -9,8 +9,7 @@ from typing import Any
 import pynvml
 
 from stoker.controller.visible import visible
-from stoker.nouns.device import Device, DeviceKind, DeviceUse
-from stoker.nouns.errors import DeviceLost, DevicesUnknown
+from stoker.nouns.device import Device, DeviceKind, DeviceLost, DevicesUnknown, DeviceUse
 
 _LOST = frozenset(
     {

@@ -8,8 +8,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from stoker.nouns.device import SIMULATED_PREFIX, STRANGER, Device, DeviceKind, DeviceUse
-from stoker.nouns.errors import BadRequest, DeviceLost, DevicesUnknown
+from stoker.nouns.device import (
+    SIMULATED_PREFIX,
+    STRANGER,
+    Device,
+    DeviceKind,
+    DeviceLost,
+    DevicesUnknown,
+    DeviceUse,
+)
+from stoker.nouns.errors import BadRequest
 from stoker.nouns.quantity import parse_bytes
 
 _SPEC = re.compile(r"sim:(\d{1,2})x(.+)")

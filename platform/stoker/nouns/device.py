@@ -62,3 +62,18 @@ class DeviceSeen:
 
     device: Device
     use: DeviceUse = field(default_factory=DeviceUse)
+
+
+class DevicesUnknown(Exception):
+    """The driver does not answer, or not what can be understood: what was known may still be so.
+
+    It reaches no client; the controller goes on with its last view.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class DeviceLost(Exception):
+    """The device is not there any more: it fell off the bus, or was taken apart."""

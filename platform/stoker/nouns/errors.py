@@ -203,17 +203,3 @@ class InsufficientStorage(StokerError):
 
     code = "insufficient_storage"
     status = 507
-
-
-class DevicesUnknown(StokerError):
-    """The driver of the devices does not answer, or not what can be understood."""
-
-    code = "devices_unknown"
-    status = 503
-
-
-class DeviceLost(StokerError):
-    """The device is not there any more: it fell off the bus, or was taken apart."""
-
-    code = "device_lost"
-    status = 503

@@ -18,8 +18,8 @@ from stoker.controller.devices import check_spec, look, open_driver
 from stoker.controller.happenings import DevicesSeen
 from stoker.controller.nvml import Nvml
 from stoker.controller.simulated import Simulated, simulated_devices
-from stoker.nouns.device import STRANGER, Device, DeviceKind, DeviceUse
-from stoker.nouns.errors import BadRequest, DeviceLost, DevicesUnknown
+from stoker.nouns.device import STRANGER, Device, DeviceKind, DeviceLost, DevicesUnknown, DeviceUse
+from stoker.nouns.errors import BadRequest
 from stoker.nouns.home import Home
 
 Library = Callable[..., FakeNvml]
