@@ -43,11 +43,11 @@ bench: venv  ## how fast, as ratios measured in one run; JSON in .bench/
 bench-peers: venv  ## the same job on Mosec, LitServe, BentoML and Ray Serve
 	$(BIN)/python -m bench --peers
 
-gpu-test: venv  ## the tests that need a CUDA device
-	$(BIN)/python -m pytest -m gpu
+gpu-test: venv  ## the tests that need a CUDA device; report in docs/measured/
+	STOKER_GPU_REPORT=docs/measured/gpu-tests.json $(BIN)/python -m pytest -m gpu
 
-gpu-bench: venv  ## the benchmarks that need a CUDA device: there is none yet
-	@echo "no benchmark uses a card yet: models run on the CPU (docs/benchmarks.md)" >&2; exit 1
+gpu-bench: venv  ## wakes on a CUDA device against its bus; JSON in .bench/
+	$(BIN)/python -m bench --only gpu
 
 notebooks: venv  ## runs the notebooks from clean kernels and keeps their outputs
 	$(BIN)/python notebooks/execute.py

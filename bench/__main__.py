@@ -20,6 +20,8 @@ from bench.table import table
 
 OWN = ("echo", "wake", "batching", "memory", "deploy", "graphs")
 PEERS = "peers"
+GPU = "gpu"
+"""Needs a card, so it runs only when it is named."""
 WIDTH = 120
 """Columns of the table in a file or a pipe."""
 
@@ -27,7 +29,7 @@ WIDTH = 120
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = (*OWN, PEERS)
+    names = (*OWN, PEERS, GPU)
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="short rounds: to try it out")
     parser.add_argument("--peers", action="store_true", help="the other servers, and nothing else")

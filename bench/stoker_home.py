@@ -138,7 +138,7 @@ def _stoker(
 
 
 @contextmanager
-def platform(context: Context) -> Iterator[Platform]:
+def platform(context: Context, devices: str = "sim:1x8GiB") -> Iterator[Platform]:
     """Runs a platform on the serving cores; prepared models are kept from run to run."""
     home = Path(tempfile.mkdtemp(prefix="stoker-bench-"))
     models = context.out / "models"
@@ -147,7 +147,7 @@ def platform(context: Context) -> Iterator[Platform]:
     try:
         ports = ("--port", "0", "--gateway-port", "0")
         _stoker(
-            home, "up", "--detach", "--devices", "sim:1x8GiB", *ports,
+            home, "up", "--detach", "--devices", devices, *ports,
             timeout_s=UP_S, cores=context.cores.serving,
         )  # fmt: skip
         told = json.loads((home / "run" / "endpoints.json").read_text())

@@ -70,7 +70,7 @@ def workers(platform: Platform) -> list[dict[str, Any]]:
 def promised(platform: Platform) -> int:
     assert platform.endpoints is not None
     top = platform.client.get(f"{platform.endpoints.control_url}/api/stoker/top").json()
-    return sum(device["used_bytes"] for device in top["devices"])
+    return sum(device["promised_bytes"] for device in top["devices"])
 
 
 def asleep(platform: Platform) -> bool:

@@ -52,7 +52,7 @@ def build_app(
         home: where the functions' logs lie.
         settings: names, keys, limits, and where the data port is.
         snapshot: the controller's view when it runs in this process: ``leading``, and ``devices``
-            as id -> ``capacity_bytes`` and ``used_bytes``.
+            as id -> facts and bytes, as `stoker.controller.overview` makes them.
     """
     invocations = Invocations(store, settings)
 

@@ -94,12 +94,28 @@ class Seen(Collector):
         return family
 
     def _devices(self) -> Iterator[Metric]:
-        total = GaugeMetricFamily("stoker_device_bytes", "Memory of a device", labels=("device",))
-        used = GaugeMetricFamily(
-            "stoker_device_used_bytes", "Memory given to replicas", labels=("device",)
-        )
+        for fact, (name, meaning) in _OF_DEVICE.items():
+            family = GaugeMetricFamily(name, meaning, labels=("device",))
+            for device in self.devices:
+                if device[fact] is not None:
+                    family.add_metric((str(device["id"]),), device[fact])
+            yield family
+        yield self._device_names()
+
+    def _device_names(self) -> Metric:
+        labels = ("device", "name", "kind", "capability")
+        family = GaugeMetricFamily("stoker_device_info", "What a device is", labels=labels)
         for device in self.devices:
-            total.add_metric((str(device["id"]),), device["total_bytes"])
-            used.add_metric((str(device["id"]),), device["used_bytes"])
-        yield total
-        yield used
+            facts = (device["id"], device["name"], device["kind"], device["capability"] or "")
+            family.add_metric(facts, 1)
+        return family
+
+
+_OF_DEVICE = {
+    "total_bytes": ("stoker_device_bytes", "Memory of a device"),
+    "promised_bytes": ("stoker_device_promised_bytes", "Memory given to replicas"),
+    "foreign_bytes": ("stoker_device_foreign_bytes", "Memory that other programs hold"),
+    "used_bytes": ("stoker_device_used_bytes", "Memory in use, measured"),
+    "utilisation": ("stoker_device_utilisation", "Share of the time in which it computes"),
+    "lost": ("stoker_device_lost", "1 while the device is not there"),
+}

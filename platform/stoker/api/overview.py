@@ -174,10 +174,20 @@ def total_demand(gateways: Mapping[str, Mapping[str, Demand]], name: str) -> Dem
     )
 
 
+_DEVICE_FACTS = (
+    "name", "kind", "capability", "parent", "lost",
+    "promised_bytes", "foreign_bytes", "used_bytes", "utilisation", "replicas",
+)  # fmt: skip
+
+
 def devices_of(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The controller's devices: id, ``total_bytes``, and ``used_bytes`` promised to replicas."""
+    """The controller's devices: what they are, and their bytes.
+
+    ``promised_bytes`` are replicas', ``foreign_bytes`` other programs'; ``used_bytes`` is measured.
+    """
     return [
-        {"id": name, "total_bytes": device["capacity_bytes"], "used_bytes": device["used_bytes"]}
+        {"id": name, "total_bytes": device["capacity_bytes"]}
+        | {fact: device[fact] for fact in _DEVICE_FACTS}
         for name, device in sorted(facts.get("devices", {}).items())
     ]
 

@@ -63,13 +63,12 @@ class UpSettings(BaseModel):
     @classmethod
     def _devices_can_be_read(cls, devices: str) -> str:
         # Here rather than in the controller, which would only be seen to end again and again.
-        from stoker.controller.devices import find_devices
+        from stoker.controller.devices import check_spec
 
-        if devices not in ("auto", "cpu"):
-            try:
-                find_devices(devices)
-            except BadRequest as exc:
-                raise ValueError(exc.message) from exc
+        try:
+            check_spec(devices)
+        except BadRequest as exc:
+            raise ValueError(exc.message) from exc
         return devices
 
     @model_validator(mode="after")

@@ -12,9 +12,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from stoker.cli.failure import Failure
 from stoker.cli.text import console, print_json, size
+from stoker.nouns.device import DeviceSeen, DevicesUnknown
 from stoker.nouns.errors import StokerError
 from stoker.nouns.home import Home
 
@@ -64,8 +66,8 @@ def examine(home: str | None) -> Iterator[Finding]:
     yield folder(place)
     yield disk(place)
     yield memory()
-    yield devices()
     running = place.endpoints.exists()
+    yield from (running and platform_devices(place)) or devices()
     own = own_ports(place) if running else frozenset()
     yield from (port(number, own) for number in (8070, 8080))
     yield platform(place)
@@ -144,18 +146,52 @@ def memory() -> Finding:
     return Finding("memory", OK, found)
 
 
-def devices() -> Finding:
-    """GPUs, by nvidia-smi."""
-    from stoker.controller.devices import find_devices
+def devices() -> Iterator[Finding]:
+    """The devices that ``--devices auto`` takes, a line each."""
+    from stoker.controller.devices import look, open_driver
 
-    found = find_devices("auto")
-    if found:
-        text = ", ".join(f"{name} {size(count)}" for name, count in found.items())
-        return Finding("devices", OK, text)
-    if shutil.which("nvidia-smi"):
-        return Finding("devices", WARN, "nvidia-smi lists no GPU", "run nvidia-smi to see why")
-    advice = "to try placement without a card: stoker up --devices sim:2x16GiB"
-    return Finding("devices", OK, "no GPU: functions run on the CPU", advice)
+    try:
+        found = look(open_driver("auto", Home.at()))
+    except DevicesUnknown as exc:
+        yield Finding("devices", WARN, exc.message, "nvidia-smi says more; until then: the CPU")
+        return
+    for seen in found:
+        yield Finding("devices", OK, _card(seen))
+    if not found and shutil.which("nvidia-smi"):
+        advice = "see nvidia-smi and CUDA_VISIBLE_DEVICES; until then functions run on the CPU"
+        yield Finding("devices", WARN, "nvidia-smi is here, but no GPU can be used", advice)
+    elif not found:
+        advice = "to try placement without a card: stoker up --devices sim:2x16GiB"
+        yield Finding("devices", OK, "no GPU: functions run on the CPU", advice)
+
+
+def platform_devices(home: Home) -> list[Finding]:
+    """The devices of the running platform; none when it has none, or does not answer."""
+    from stoker.cli.client import Client, Platform
+
+    try:
+        seen = Client(Platform.find(str(home.root)).control_url).get("/api/stoker/top")
+    except Failure:
+        return []
+    return [_platforms(device) for device in seen["devices"]]
+
+
+def _platforms(device: dict[str, Any]) -> Finding:
+    facts = ", ".join(filter(None, (device["name"], device["kind"], device["capability"])))
+    found = (
+        f"{device['id']} {facts}, {size(device['promised_bytes'])} promised and "
+        f"{size(device['foreign_bytes'])} foreign of {size(device['total_bytes'])}"
+    )
+    if device["lost"]:
+        return Finding("devices", WARN, f"{found}: lost", "its replicas have left it; see dmesg")
+    return Finding("devices", OK, found)
+
+
+def _card(seen: DeviceSeen) -> str:
+    device = seen.device
+    capability = ".".join(map(str, device.capability or ())) or "?"
+    used = f"{size(seen.use.used_bytes)} of {size(device.total_bytes)} used"
+    return f"{device.id} {device.name}, {device.kind}, compute {capability}, {used}"
 
 
 def own_ports(home: Home) -> frozenset[int]:

@@ -185,17 +185,42 @@ def _traffic(functions: list[dict[str, Any]]) -> Table:
 
 
 def _devices(devices: list[dict[str, Any]]) -> Table:
-    rows = Table("DEVICE", "USED", "OF", "", right=("USED", "OF"))
+    numbers = ("OF", "PROMISED", "FOREIGN", "USED", "BUSY", "REPLICAS")
+    spare = ("CAP", "NAME", "KIND", "REPLICAS", "")
+    rows = Table("DEVICE", "NAME", "KIND", "CAP", *numbers, "", right=numbers, spare=spare)
     for device in devices:
-        share = device["used_bytes"] / max(1, device["total_bytes"])
-        bar = "█" * round(share * 20)
+        lost = device["lost"]
         rows.add(
-            str(device["id"]),
-            size(device["used_bytes"]),
+            _short(device["id"]),
+            device["name"] or "-",
+            device["kind"],
+            device["capability"] or "-",
             size(device["total_bytes"]),
-            f"{bar:░<20}",
+            size(device["promised_bytes"]),
+            size(device["foreign_bytes"]),
+            "-" if lost else size(device["used_bytes"]),
+            "-" if device["utilisation"] is None else f"{device['utilisation']:.0%}",
+            str(len(device["replicas"])),
+            "[red]lost[/]" if lost else _bar(device),
         )
     return rows
+
+
+def _bar(device: dict[str, Any], width: int = 16) -> str:
+    """Promised, then foreign, then free."""
+    total = max(1, device["total_bytes"])
+    ours = min(width, round(device["promised_bytes"] / total * width))
+    theirs = min(width - ours, round(device["foreign_bytes"] / total * width))
+    return f"{'█' * ours}[yellow]{'▒' * theirs}[/]{'░' * (width - ours - theirs)}"
+
+
+def _short(identity: str) -> str:
+    """A UUID's beginning, by which ``CUDA_VISIBLE_DEVICES`` knows it too.
+
+    >>> _short("GPU-6a1b2c3d-0000-1111-2222-333344445555"), _short("SIM-0")
+    ('GPU-6a1b2c3d', 'SIM-0')
+    """
+    return "-".join(identity.split("-")[:2])
 
 
 def _revision(function: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from stoker.controller.cron import Crontab, Firings
-from stoker.controller.devices import find_devices
+from stoker.controller.device_watch import DeviceWatch
+from stoker.controller.devices import Driver, open_driver
 from stoker.controller.hands import Hands, SystemClock, kill
 from stoker.controller.happenings import (
     DemandSeen,
@@ -84,22 +85,21 @@ class Controller:
         Raises:
             BadRequest: ``settings.devices`` cannot be read.
         """
-        capacity = await asyncio.to_thread(find_devices, self._settings.devices)
+        driver = open_driver(self._settings.devices, self._home)
         while True:
             try:
                 await self._leadership.acquire()
                 log.info("this controller leads")
-                await self._lead(capacity)
+                await self._lead(driver)
             finally:
                 await self._step_down()
 
-    async def _lead(self, capacity: dict[str, int]) -> None:
+    async def _lead(self, driver: Driver) -> None:
         """Runs until the lease is another's."""
         self._events = asyncio.Queue()
         self._hands = Hands(self._store, self._home, self._settings, self._events.put_nowait)
-        self._reconciler = Reconciler(
-            World(self._hands, SystemClock(), self._settings, self._home, Ledger(capacity))
-        )
+        watch = DeviceWatch(driver, self._events.put_nowait)
+        self._reconciler = await self._new_reconciler(self._hands, watch)
         duties: list[Coroutine[Any, Any, None]] = [
             self._handle(self._reconciler),
             self._observe_store(),
@@ -109,6 +109,7 @@ class Controller:
             self._observe_time(CRON_S, self._fire_crons),
             self._observe_time(ORPHANS_S, self._end_orphans),
             self._observe_time(LOGS_S, self._prune_logs),
+            watch.run(),
             self._hands.outbox.run(),
             *(zygote.run() for zygote in self._hands.zygotes.values()),
         ]
@@ -118,6 +119,15 @@ class Controller:
             log.warning("the lease went to another controller: stepping down")
             for task in tasks:
                 task.cancel()
+
+    async def _new_reconciler(self, hands: Hands, watch: DeviceWatch) -> Reconciler:
+        """It knows the devices before it places anything."""
+        seen = await asyncio.to_thread(watch.look)
+        world = World(hands, SystemClock(), self._settings, self._home, Ledger({}))
+        reconciler = Reconciler(world)
+        if seen is not None:
+            reconciler.handle(seen)
+        return reconciler
 
     async def _step_down(self) -> None:
         hands, self._hands, self._reconciler = self._hands, None, None

@@ -1,67 +1,83 @@
-"""Which devices there are: simulated ones, or what nvidia-smi lists (the only call to it)."""
+"""The devices of this machine, whoever tells of them: the driver, or a simulation."""
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import subprocess
-from collections.abc import Mapping
+from typing import Protocol
 
-from stoker.nouns.errors import BadRequest
-from stoker.nouns.quantity import parse_bytes
-
-_SIMULATED = re.compile(r"sim:(\d{1,2})x(.+)")
-_QUERY = ("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
+from stoker.controller.simulated import Simulated, simulated_devices
+from stoker.nouns.device import Device, DeviceLost, DeviceSeen, DeviceUse
+from stoker.nouns.home import Home
 
 
-def find_devices(spec: str) -> dict[str, int]:
-    """Bytes of each device, by id.
+class Driver(Protocol):
+    """Tells of devices. Its calls block, for as long as a driver in trouble likes."""
 
-    >>> find_devices("sim:2x16GiB")
-    {'SIM-0': 17179869184, 'SIM-1': 17179869184}
+    def list(self) -> tuple[Device, ...]:
+        """The devices that are there and usable now.
+
+        Raises:
+            DevicesUnknown: nobody can tell; what was known before may still be so.
+        """
+
+    def use(self, device: str) -> DeviceUse:
+        """What is going on on one that `list` named last.
+
+        Raises:
+            DeviceLost: it is there no more.
+            DevicesUnknown: nobody can tell.
+        """
+
+
+class NoDevices:
+    """A home that computes on the CPU."""
+
+    def list(self) -> tuple[Device, ...]:
+        """None."""
+        return ()
+
+    def use(self, device: str) -> DeviceUse:
+        """There is nothing to look at."""
+        raise DeviceLost(f"this home has no devices, so no {device}")
+
+
+def open_driver(spec: str, home: Home) -> Driver:
+    """The driver that ``--devices`` means.
 
     Raises:
         BadRequest: the spec is none of ``auto``, ``cpu``, ``sim:<count>x<size>``.
     """
     if spec == "cpu":
-        return {}
+        return NoDevices()
     if spec == "auto":
-        return _nvidia(os.environ.get("CUDA_VISIBLE_DEVICES"))
-    match = _SIMULATED.fullmatch(spec)
-    if match:
+        from stoker.controller.nvml import Nvml
+
+        return Nvml(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return Simulated(simulated_devices(spec), home.simulated_devices)
+
+
+def check_spec(spec: str) -> None:
+    """Refuses what `open_driver` would refuse, without asking a driver.
+
+    >>> check_spec("sim:2x16GiB")
+
+    Raises:
+        BadRequest: the spec is none of ``auto``, ``cpu``, ``sim:<count>x<size>``.
+    """
+    if spec not in ("auto", "cpu"):
+        simulated_devices(spec)
+
+
+def look(driver: Driver) -> tuple[DeviceSeen, ...]:
+    """Every device that is there, with what is going on on it.
+
+    Raises:
+        DevicesUnknown: nobody can tell.
+    """
+    seen = []
+    for device in driver.list():
         try:
-            size = parse_bytes(match[2])
-        except ValueError as exc:
-            raise BadRequest(f"devices: {exc}") from exc
-        return {f"SIM-{index}": size for index in range(int(match[1]))}
-    raise BadRequest(f'devices must be "auto", "cpu" or like "sim:2x16GiB", was {spec!r}')
-
-
-def _nvidia(visible: str | None) -> dict[str, int]:
-    binary = shutil.which("nvidia-smi")
-    if binary is None:
-        return {}
-    try:
-        answer = subprocess.run(
-            [binary, *_QUERY], capture_output=True, text=True, timeout=20, check=True
-        )
-    except (subprocess.SubprocessError, OSError):
-        # A driver that does not answer means that no GPU can be used, which is what {} says.
-        return {}
-    return parse_nvidia(answer.stdout, visible)
-
-
-def parse_nvidia(text: str, visible: str | None) -> dict[str, int]:
-    """Bytes by uuid, of the devices that ``CUDA_VISIBLE_DEVICES`` (None: all) leaves."""
-    rows: Mapping[str, tuple[str, int]] = {
-        cells[0]: (cells[1], int(cells[2]) * 1024 * 1024)
-        for line in text.splitlines()
-        if len(cells := [cell.strip() for cell in line.split(",")]) == 3 and cells[2].isdigit()
-    }
-    chosen = None if visible is None else {name.strip() for name in visible.split(",")}
-    return {
-        uuid: size
-        for index, (uuid, size) in rows.items()
-        if chosen is None or index in chosen or uuid in chosen
-    }
+            seen.append(DeviceSeen(device, driver.use(device.id)))
+        except DeviceLost:
+            continue
+    return tuple(seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stoker.nouns.device import DeviceSeen
 from stoker.nouns.record import Demand, FunctionRecord, ReplicaRecord
 
 
@@ -133,6 +134,13 @@ class BuildFailed:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class DevicesSeen:
+    """All devices that are there now. One that was there and is missing is lost."""
+
+    seen: tuple[DeviceSeen, ...]
+
+
 Happening = (
     Snapshot
     | FunctionSeen
@@ -148,4 +156,5 @@ Happening = (
     | OverMemory
     | Built
     | BuildFailed
+    | DevicesSeen
 )

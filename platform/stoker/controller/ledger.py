@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from stoker.decide.fit import bytes_per_gpu
 from stoker.decide.place import place
 from stoker.nouns.function import FunctionConfig
-from stoker.nouns.quantity import parse_bytes
+from stoker.nouns.quantity import format_bytes, parse_bytes
 
 
 class Ledger:
@@ -19,11 +19,64 @@ class Ledger:
     def __init__(self, capacity: Mapping[str, int]) -> None:
         self.capacity = dict(capacity)
         self._held: dict[str, dict[str, int]] = {}
+        self._foreign: dict[str, int] = {}
+        self._lost: frozenset[str] = frozenset()
+
+    def see(self, present: Mapping[str, int], foreign: Mapping[str, int]) -> None:
+        """Takes what was seen of the devices.
+
+        Args:
+            present: bytes of each device that is there. One that was and is not is closed: it has
+                nothing free until it is back.
+            foreign: bytes of each that processes hold which are not ours.
+        """
+        self.capacity.update(present)
+        self._lost = frozenset(self.capacity) - frozenset(present)
+        self._foreign = dict(foreign)
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """Devices that were there and are not now. They stay in ``capacity``: they may be back."""
+        return self._lost
+
+    def foreign(self) -> dict[str, int]:
+        """Bytes by device that are neither promised nor free: other programs hold them."""
+        return {device: self._foreign.get(device, 0) for device in self.capacity}
+
+    def could_fit(self, config: FunctionConfig) -> bool:
+        """Whether a replica fits these devices when they are empty and all there."""
+        return Ledger(self.capacity).fit(config) is not None
+
+    def missing(self, config: FunctionConfig) -> str:
+        """Why a replica fits only if lost devices come back; empty where that is not so."""
+        if not self._lost or not config.gpus:
+            return ""
+        left = {name: size for name, size in self.capacity.items() if name not in self._lost}
+        if left and Ledger(left).fit(config) is not None:
+            return ""
+        return (
+            f"needs {config.gpus} GPU(s); {len(left)} of {len(self.capacity)} are left: "
+            f"{', '.join(sorted(self._lost))} lost"
+        )
+
+    def obstacles(self, ignoring: frozenset[str] = frozenset()) -> str:
+        """What stands in the way of a replica, for people."""
+        words = self.holders(ignoring)
+        words += [
+            f"other programs ({format_bytes(count)} of {device})"
+            for device, count in sorted(self._foreign.items())
+            if count
+        ]
+        return ", ".join(words)
 
     def free(self) -> dict[str, int]:
-        """Free bytes by device; never negative."""
+        """Free bytes by device that is there; never negative."""
         used = self.used()
-        return {device: max(0, size - used[device]) for device, size in self.capacity.items()}
+        return {
+            device: max(0, size - used[device] - self._foreign.get(device, 0))
+            for device, size in self.capacity.items()
+            if device not in self._lost
+        }
 
     def used(self) -> dict[str, int]:
         """Promised bytes by device."""
@@ -44,7 +97,7 @@ class Ledger:
     def has_room(self, devices: tuple[str, ...], bytes_each: int) -> bool:
         """Whether these very devices have that much free now."""
         free = self.free()
-        return all(free[device] >= bytes_each for device in devices if device in free)
+        return all(free.get(device, 0) >= bytes_each for device in devices)
 
     def give_back(self, replica: str) -> None:
         """The replica's processes are gone."""
@@ -74,15 +127,22 @@ class Ledger:
             each = bytes_per_gpu(parse_bytes(declared), config.workers, config.gpus)
             devices = place(free, gpus=config.gpus, bytes_per_gpu=each)
             return None if devices is None else (devices, each)
-        whole = {device: size for device, size in free.items() if size == self.capacity[device]}
-        devices = place(whole, gpus=config.gpus, bytes_per_gpu=0)
+        # Nobody of ours is on it; what a display server takes makes a card no less whole.
+        taken = self._taken_without(without)
+        whole = {device: size for device, size in free.items() if device not in taken}
+        devices = place(whole, gpus=config.gpus, bytes_per_gpu=1)
         if devices is None:
             return None
-        return devices, max(self.capacity[device] for device in devices)
+        return devices, max(whole[device] for device in devices)
+
+    def _taken_without(self, without: frozenset[str]) -> set[str]:
+        held = (held for replica, held in self._held.items() if replica not in without)
+        return {device for holding in held for device in holding}
 
     def _free_without(self, without: frozenset[str]) -> dict[str, int]:
         free = self.free()
         for replica in without:
             for device, count in self._held.get(replica, {}).items():
-                free[device] += count
+                if device in free:
+                    free[device] += count
         return free

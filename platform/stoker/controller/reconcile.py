@@ -11,12 +11,14 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from stoker.controller.cards import Cards
 from stoker.controller.crashes import Crashes
 from stoker.controller.happenings import (
     BuildFailed,
     Built,
     DemandSeen,
     DemandUnknown,
+    DevicesSeen,
     FunctionSeen,
     Happening,
     OverMemory,
@@ -57,6 +59,7 @@ class Reconciler:
         self._scaler = Scaler(world, self.replicas, self.crashes, sleep)
         self._status = Status(world, self.crashes)
         self._workers = Workers(world, self.replicas, sleep, self._crashed)
+        self._cards = Cards(world, self.replicas)
 
     def handle(self, event: Happening) -> None:
         """Takes one happening to its end. No event can end the controller."""
@@ -82,7 +85,7 @@ class Reconciler:
         match event:
             case FunctionSeen(name) | WakeAsked(name) | Built(name) | BuildFailed(name):
                 return [name]
-            case Tick() | DemandSeen() | DemandUnknown() | Snapshot():
+            case Tick() | DemandSeen() | DemandUnknown() | Snapshot() | DevicesSeen():
                 return []
             case _:
                 replica = self.world.replicas.get(event.replica)
@@ -119,6 +122,8 @@ class Reconciler:
                 return self._built(event)
             case BuildFailed():
                 return self._built(event)
+            case DevicesSeen():
+                return self._cards.seen(event)
             case _:
                 return self._worker(event)
 

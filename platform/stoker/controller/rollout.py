@@ -96,9 +96,11 @@ class Rollouts:
     def _make_room(self, live: Live, rollout: Rollout, config: FunctionConfig) -> None:
         """It does not fit beside what runs: the old revision goes first, only where that helps."""
         ledger, number = self._world.ledger, rollout.number
-        everyone = frozenset(self._world.replicas)
         own = frozenset(r.id for r in self._world.replicas_of(live.name))
-        if ledger.fit(config, without=everyone) is None:
+        missing = ledger.missing(config)
+        if missing:
+            self.fail(live, FunctionState.ERROR, missing)
+        elif not ledger.could_fit(config):
             self.fail(
                 live,
                 FunctionState.ERROR,
@@ -116,7 +118,7 @@ class Rollouts:
             )
         elif not rollout.waiting_told and not rollout.recreate:
             rollout.waiting_told = True
-            holders = ", ".join(ledger.holders(ignoring=own))
+            holders = ledger.obstacles(ignoring=own)
             self._tell(live, number, f"waiting for GPU memory held by {holders}", "warning")
         elif self._world.now() - rollout.since > config.readiness_s:
             self.fail(

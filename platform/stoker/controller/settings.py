@@ -18,8 +18,8 @@ class ControllerSettings(BaseModel):
     """Settings of one controller.
 
     Attributes:
-        devices: ``auto`` (the GPUs that nvidia-smi lists), ``cpu`` (none), or ``sim:2x16GiB``
-            (simulated GPUs with real bookkeeping). GPUs are what replicas are placed on.
+        devices: ``auto`` (the cards and MIG instances that NVML lists), ``cpu`` (none), or
+            ``sim:2x16GiB`` (simulated GPUs with real bookkeeping). Replicas are placed on them.
         cores: CPU cores dealt to the workers of a replica; the default is what the process may use.
         control_url: given to workers as ``NUCLIO_DASHBOARD_URL``, ``MLRUN_DBPATH``, ``V3IO_API``.
         control_key: key of the control port, when it asks for one; workers send it, so that what

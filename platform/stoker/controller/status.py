@@ -107,8 +107,12 @@ class Status:
             return FunctionState.SCALED_TO_ZERO, "asleep: its processes live, its devices are free"
         if replicas and not staying:
             return FunctionState.SCALING_TO_ZERO, ""
+        serving = live.record.serving
+        missing = self._world.ledger.missing(serving.config) if serving else ""
+        if missing:
+            return FunctionState.UNHEALTHY, missing
         if live.no_room and live.asked_at is not None:
-            holders = ", ".join(self._world.ledger.holders())
+            holders = self._world.ledger.obstacles()
             return FunctionState.SCALING_FROM_ZERO, f"waiting for GPU memory held by {holders}"
         return FunctionState.SCALED_TO_ZERO, ""
 

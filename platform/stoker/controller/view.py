@@ -84,6 +84,7 @@ class Replica:
 
     Attributes:
         slept_at: monotonic seconds since when all its workers have been off their devices.
+        stranded: a device of it is lost, and it was ended for that.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Replica:
     draining: bool = False
     drain_deadline: float = 0.0
     terminated: bool = False
+    stranded: bool = False
     was_ready: bool = False
     slept_at: float | None = None
 

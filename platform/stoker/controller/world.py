@@ -11,6 +11,7 @@ from stoker.controller.launching import new_replica_id
 from stoker.controller.ledger import Ledger
 from stoker.controller.settings import ControllerSettings
 from stoker.controller.view import Live, Replica, Slot
+from stoker.nouns.device import DeviceSeen
 from stoker.nouns.home import Home
 from stoker.nouns.record import FunctionRecord, LogEntry, Revision
 
@@ -30,6 +31,8 @@ class World:
     new_id: Callable[[str], str] = new_replica_id
     functions: dict[str, Live] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
+    devices: dict[str, DeviceSeen] = field(default_factory=dict)
+    """As each was last seen; one that the ledger calls lost is there no more."""
     blind: bool = False
     """The store is away: the demand in the view is old, and no reason to end anything."""
 

@@ -171,7 +171,7 @@ class NoCapacity(StokerError):
 
 
 class FunctionUnhealthy(StokerError):
-    """It cannot start: its build failed, ``init_context`` raised, or it crashes in a loop."""
+    """It cannot start: build or ``init_context`` failed, a crash loop, lost GPUs."""
 
     code = "function_unhealthy"
     status = 503

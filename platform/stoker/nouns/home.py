@@ -121,3 +121,8 @@ class Home:
     def artifacts(self) -> Path:
         """Where MLRun's clients on this machine put the files of their artifacts."""
         return self.root / "artifacts"
+
+    @property
+    def simulated_devices(self) -> Path:
+        """JSON, written by whoever rehearses: what befalls the devices of ``--devices sim:``."""
+        return self.root / "sim-devices.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -122,9 +123,23 @@ def fork_hazard() -> str:
         names = [Path(f"/proc/self/task/{thread}/comm").read_text().strip() for thread in threads]
         return f"the zygote has {len(threads)} threads ({', '.join(names)})"
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return "the zygote has a CUDA context"
+    if (torch is not None and torch.cuda.is_initialized()) or CUDA_DEVICE in open_files():
+        return "the zygote has touched CUDA"
     return ""
+
+
+CUDA_DEVICE = "/dev/nvidia-uvm"
+"""Held open by every process in which CUDA was initialised, by whichever library; not by NVML."""
+
+
+def open_files() -> set[str]:
+    """What this process's descriptors point to."""
+    found = set()
+    for entry in os.scandir("/proc/self/fd"):
+        # That of the scan itself is closed by the time it is looked at.
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(entry.path))
+    return found
 
 
 _READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_TUNABLES")

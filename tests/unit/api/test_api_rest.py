@@ -329,7 +329,21 @@ async def test_with_redis_down_control_answers_503_at_once_and_heals(
 
 SNAPSHOT = {
     "leading": True,
-    "devices": {"SIM-0": {"capacity_bytes": 100, "used_bytes": 40}},
+    "devices": {
+        "SIM-0": {
+            "name": "simulated",
+            "kind": "sim",
+            "capability": None,
+            "parent": "",
+            "lost": False,
+            "capacity_bytes": 100,
+            "promised_bytes": 30,
+            "foreign_bytes": 10,
+            "used_bytes": 40,
+            "utilisation": None,
+            "replicas": ["hello-a"],
+        }
+    },
 }
 
 
@@ -348,7 +362,10 @@ async def test_top_adds_up_gateways_replicas_and_devices(
         await store.put_replica(record)
     seen = (await client.get("/api/stoker/top")).json()
     assert seen["gateways"] == 2
-    assert seen["devices"] == [{"id": "SIM-0", "total_bytes": 100, "used_bytes": 40}]
+    (device,) = seen["devices"]
+    assert (device["id"], device["total_bytes"], device["replicas"]) == ("SIM-0", 100, ["hello-a"])
+    shares = (device["promised_bytes"], device["foreign_bytes"], device["used_bytes"])
+    assert shares == (30, 10, 40)
     row = seen["functions"][0]
     assert (row["inFlight"], row["waiting"], row["requests"]) == (3, 1, 15)
     assert row["replicas"] == {"starting": 0, "ready": 2, "asleep": 0, "draining": 0}
@@ -406,7 +423,14 @@ async def test_metrics_join_gateways_replicas_and_devices(
     assert 'stoker_replicas{function="hello",state="ready"} 1.0' in lines
     assert 'stoker_workers{function="hello",state="ready"} 1.0' in lines
     assert 'stoker_functions{state="waitingForBuild"} 1.0' in lines
+    assert 'stoker_device_promised_bytes{device="SIM-0"} 30.0' in lines
+    assert 'stoker_device_foreign_bytes{device="SIM-0"} 10.0' in lines
     assert 'stoker_device_used_bytes{device="SIM-0"} 40.0' in lines
+    assert 'stoker_device_lost{device="SIM-0"} 0.0' in lines
+    info = 'stoker_device_info{capability="",device="SIM-0",kind="sim",name="simulated"} 1.0'
+    assert info in lines
+    # Nobody told it: a nought would be a lie.
+    assert not any(line.startswith("stoker_device_utilisation{") for line in lines)
     assert 'stoker_cold_starts_total{function="hello",gateway="g1"} 1.0' in lines
     row = (await client.get("/api/stoker/top")).json()["functions"][0]
     assert row["coldStarts"] == 1

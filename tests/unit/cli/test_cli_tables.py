@@ -38,6 +38,22 @@ def function(name: str = "text-classification", **other: Any) -> dict[str, Any]:
     } | other
 
 
+def device(**other: Any) -> dict[str, Any]:
+    return {
+        "id": "GPU-6a1b2c3d-0000-1111-2222-333344445555",
+        "name": "NVIDIA H100 80GB HBM3",
+        "kind": "cuda",
+        "capability": "9.0",
+        "lost": False,
+        "total_bytes": 80 * 2**30,
+        "promised_bytes": 20 * 2**30,
+        "foreign_bytes": 40 * 2**30,
+        "used_bytes": 55 * 2**30,
+        "utilisation": 0.5,
+        "replicas": ["news-tex-1a2b3c4d"],
+    } | other
+
+
 def replica() -> dict[str, Any]:
     worker = {"index": 0, "pid": 1234567, "phase": "starting", "devices": ["0", "1"]}
     worker |= {"rssBytes": 3 * 2**29, "pssBytes": 2**29, "startedAt": 1.0}
@@ -94,17 +110,30 @@ def test_ls_says_why_a_function_is_not_well(monkeypatch: pytest.MonkeyPatch, sta
 
 def test_top_says_how_many_functions_it_has_no_rows_for() -> None:
     seen = {"version": "0.1.0", "functions": [function(f"f{i}") for i in range(30)]}
-    device = {"id": "0", "used_bytes": 1, "total_bytes": 2}
-    seen["devices"] = [device]
+    seen["devices"] = [device()]
     lines = screen(seen, 80, 20).plain.splitlines()
     assert len(lines) == 20
     drawn = sum(line.startswith("news-f") for line in lines)
     assert f"+{30 - drawn} more" in lines
-    assert lines[-1].startswith("0 ")
+    assert lines[-1].startswith("GPU-6a1b2c3d ")
     assert "more" not in screen(seen, 80, 60).plain
     assert "more" not in screen(seen, 80).plain
     assert "more" not in screen(seen | {"functions": seen["functions"][:13]}, 80, 20).plain
     assert "+2 more" in screen(seen | {"functions": seen["functions"][:15]}, 80, 20).plain
+
+
+def test_top_shows_what_is_promised_of_a_device_and_what_others_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    devices = [device(), device(id="SIM-1", lost=True, utilisation=None)]
+    wide = told(monkeypatch, "", "top", functions=[], devices=devices).stdout.splitlines()
+    narrow = told(monkeypatch, "80", "top", functions=[], devices=devices).stdout.splitlines()
+    assert max(map(len, narrow)) <= 80
+    facts = ("GPU-6a1b2c3d", "80.0 GiB", "20.0 GiB", "40.0 GiB", "55.0 GiB", "50%")
+    assert all(fact in narrow[-2] for fact in facts)
+    assert all(fact in wide[-2] for fact in (*facts, "NVIDIA H100 80GB HBM3", "cuda", "9.0"))
+    assert wide[-2].split()[-1] == "█" * 4 + "▒" * 8 + "░" * 4
+    assert (wide[-1].split()[0], wide[-1].split()[-1]) == ("SIM-1", "lost")
 
 
 def test_top_in_a_pipe_ends_every_round_with_a_newline(monkeypatch: pytest.MonkeyPatch) -> None:

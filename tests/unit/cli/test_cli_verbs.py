@@ -11,13 +11,18 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 from typer.testing import CliRunner
 
-from stoker.cli.doctor import examine
+from fake_nvml import GIB, Card, FakeNvml
+from stoker.cli.client import Client
+from stoker.cli.doctor import examine, platform_devices
 from stoker.cli.failure import Failure
 from stoker.cli.function_verbs import log_line
 from stoker.cli.main import app
+from stoker.controller import nvml
+from stoker.nouns.home import Home
 
 VERBS = ["up", "down", "status", "deploy", "ls", "ps", "top", "invoke", "logs", "rm", "wake"]
 VERBS += ["sleep", "doctor"]
@@ -145,6 +150,41 @@ def test_the_doctor_looks_at_everything_and_advises(tmp_path: Path) -> None:
     findings = {finding.check: finding for finding in examine(str(tmp_path / "open"))}
     assert findings["home"].level == "warn"
     assert "chmod 700" in findings["home"].advice
+
+
+def test_the_doctor_shows_the_cards_and_says_when_the_driver_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def devices() -> list[tuple[str, str]]:
+        found = examine(str(tmp_path / "home"))
+        return [(one.level, one.found) for one in found if one.check == "devices"]
+
+    fake = FakeNvml(Card("GPU-aaaa", used=2 * GIB), Card("GPU-bbbb"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(nvml, "pynvml", fake)
+    first, _second = devices()
+    shown = "GPU-aaaa NVIDIA H100, cuda, compute 9.0, 2.0 GiB of 79.5 GiB used"
+    assert first == ("ok", shown)
+    fake.init_fails = pynvml.NVML_ERROR_NO_PERMISSION
+    ((level, why),) = devices()
+    assert level == "warn"
+    assert "Insufficient Permissions" in why
+
+
+def test_the_doctor_shows_the_devices_of_the_platform_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = {
+        "id": "SIM-0", "name": "simulated", "kind": "sim", "capability": None, "lost": True,
+        "promised_bytes": 0, "foreign_bytes": 2 * GIB, "total_bytes": 16 * GIB,
+    }  # fmt: skip
+    told = {"control_url": "http://h:1", "gateway_url": "http://h:2"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "endpoints.json").write_text(json.dumps(told))
+    monkeypatch.setattr(Client, "get", lambda *_: {"devices": [device]})
+    (found,) = platform_devices(Home(tmp_path))
+    text = "SIM-0 simulated, sim, 0 B promised and 2.0 GiB foreign of 16.0 GiB: lost"
+    assert (found.level, found.found) == ("warn", text)
 
 
 def test_the_doctor_fails_on_a_platform_that_does_not_answer(

@@ -215,9 +215,13 @@ class Stage:
             self.clock.time = min(end, self.clock.time + 0.25)
             self.happen(Tick())
 
-    def restart_controller(self) -> Stage:
-        """Another controller comes, with nothing but the store and the running workers."""
-        other = Stage(dict(self.world.ledger.capacity))
+    def restart_controller(self, *first: Happening) -> Stage:
+        """Another controller comes, with nothing but the store and the running workers.
+
+        ``first``: what it sees of the devices, if that is not what the first one knew.
+        """
+        other = Stage({} if first else dict(self.world.ledger.capacity))
+        other.happen(*first)
         other.clock = self.clock
         other.world.clock = self.clock
         other.effects.functions = dict(self.effects.functions)

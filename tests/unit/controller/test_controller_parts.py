@@ -1,4 +1,4 @@
-"""Ledger, devices, cron, logs, memory, outbox."""
+"""Ledger, cron, logs, memory, outbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from stoker.controller.cron import Crontab, next_time, unusable
-from stoker.controller.devices import find_devices, parse_nvidia
 from stoker.controller.happenings import FunctionSeen, Happening
 from stoker.controller.headline import headline
 from stoker.controller.ledger import Ledger
@@ -18,7 +17,6 @@ from stoker.controller.memory import over_limit
 from stoker.controller.outbox import Outbox
 from stoker.decide.fit import bytes_per_gpu
 from stoker.nouns.errors import (
-    BadRequest,
     Conflict,
     FunctionNotFound,
     RecordUnreadable,
@@ -28,33 +26,7 @@ from stoker.nouns.errors import (
 from stoker.nouns.function import FunctionConfig, Trigger
 from stoker.nouns.record import FunctionRecord, ReplicaRecord
 
-# Devices and their ledger
-
-
-@pytest.mark.parametrize("spec", ["gpu", "sim:", "sim:2", "sim:2xlots", "sim:x16GiB"])
-def test_a_device_spec_that_means_nothing_is_refused(spec: str) -> None:
-    with pytest.raises(BadRequest, match="devices"):
-        find_devices(spec)
-
-
-def test_a_home_on_the_cpu_has_no_devices() -> None:
-    assert find_devices("cpu") == {}
-
-
-SMI = "0, GPU-aaa, 143771\n1, GPU-bbb, 143771\nNo devices were found\n"
-
-
-@pytest.mark.parametrize(
-    ("visible", "found"),
-    [
-        (None, ["GPU-aaa", "GPU-bbb"]),
-        ("1", ["GPU-bbb"]),
-        ("GPU-aaa", ["GPU-aaa"]),
-        ("", []),
-    ],
-)
-def test_only_visible_cards_are_used(visible: str | None, found: list[str]) -> None:
-    assert list(parse_nvidia(SMI, visible)) == found
+# The ledger of devices
 
 
 def gpu_config(gpus: int, workers: int, memory: str | None) -> FunctionConfig:

@@ -8,6 +8,7 @@ from conftest import Stage
 from stoker.controller.view import Replica
 from stoker.nouns.record import FunctionState, Phase
 
+Stage = Any
 WINDOW = {"scaleResources": [{"windowSize": "60s"}]}
 
 

@@ -3,7 +3,7 @@
 const EVERY_MS = 1000;
 const POINTS = 60;
 const TONES = {
-  ready: "good", scaledToZero: "cold", error: "bad", unhealthy: "bad",
+  ready: "good", scaledToZero: "cold", error: "bad", unhealthy: "bad", lost: "bad",
   starting: "busy", draining: "busy", asleep: "cold",
 };
 const WORDS = { scaledToZero: "at zero", waitingForBuild: "waiting", configuringResources: "starting" };
@@ -126,13 +126,35 @@ function workerRow(replica, worker) {
 }
 
 function deviceRow(device) {
-  const row = element("div", "device");
+  const row = element("div", device.lost ? "device lost" : "device");
+  const name = element("div", "name");
+  const kind = [device.name, device.kind, device.capability].filter(Boolean).join(" · ");
+  name.append(element("b", "", device.id.split("-").slice(0, 2).join("-")), element("small", "", kind));
+  name.title = device.id;
   const bar = element("div", "bar");
-  const filled = element("i");
-  filled.style.width = `${Math.min(100, (device.used_bytes / Math.max(1, device.total_bytes)) * 100)}%`;
-  bar.append(filled);
-  const text = `${size(device.used_bytes)} of ${size(device.total_bytes)}`;
-  row.append(element("b", "", device.id), bar, element("span", "num muted", text));
+  let room = 100;
+  for (const [bytes, tone] of [[device.promised_bytes, ""], [device.foreign_bytes, "foreign"]]) {
+    const part = element("i", tone);
+    const width = Math.min(room, (bytes / Math.max(1, device.total_bytes)) * 100);
+    part.style.width = `${width}%`;
+    room -= width;
+    bar.append(part);
+  }
+  const facts = element("div", "facts");
+  const shown = [
+    ["promised", size(device.promised_bytes)], ["foreign", size(device.foreign_bytes)],
+    ["used", device.lost ? "–" : size(device.used_bytes)], ["of", size(device.total_bytes)],
+    ["busy", device.utilisation === null ? "–" : `${Math.round(device.utilisation * 100)} %`],
+    ["replicas", device.replicas.length],
+  ];
+  for (const [label, value] of shown) {
+    const fact = element("span", "", `${label} `);
+    fact.append(element("b", "", value));
+    facts.append(fact);
+  }
+  const middle = element("div");
+  middle.append(bar, facts);
+  row.append(name, middle, pill(device.lost ? "lost" : "ready"));
   return row;
 }
 

@@ -1,0 +1,31 @@
+"""What keeps a zygote's forks safe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stoker.worker import preimport
+from stoker.worker.preimport import ENVIRONMENT, fork_hazard, open_files
+
+
+def test_a_process_that_touched_cuda_must_not_be_forked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By whichever library: only the device file that all of them hold open tells."""
+    one_thread = ["1"]
+    monkeypatch.setattr(preimport.os, "listdir", lambda _: one_thread)
+    assert fork_hazard() == ""
+    device = tmp_path / "nvidia-uvm"
+    device.touch()
+    monkeypatch.setattr(preimport, "CUDA_DEVICE", str(device))
+    assert fork_hazard() == ""
+    with device.open():
+        assert str(device) in open_files()
+        assert fork_hazard() == "the zygote has touched CUDA"
+    assert fork_hazard() == ""
+
+
+def test_asking_torch_for_a_device_asks_nvml_and_not_cuda() -> None:
+    assert ENVIRONMENT["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
