@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import Stage
 from stoker.controller.view import Replica
 from stoker.nouns.record import FunctionState, Phase
 
