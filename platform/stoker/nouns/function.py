@@ -30,7 +30,7 @@ from stoker.nouns.parts import (
     Trigger,
     whole_number,
 )
-from stoker.nouns.quantity import parse_bytes, parse_duration
+from stoker.nouns.quantity import parse_bytes, parse_device_memory, parse_duration
 from stoker.nouns.stream_trigger import (
     STREAM_KIND,
     STREAM_KINDS,
@@ -53,7 +53,7 @@ _RUNTIME = re.compile(r"python(:3\.\d+)?")
 _HANDLER = re.compile(r"[\w.\-]+:[A-Za-z_]\w*")
 _READABLE_ENV: dict[str, Callable[[str], int]] = {
     "STOKER_QUEUE_LIMIT": lambda value: whole_number(value, 1),
-    "STOKER_GPU_MEMORY": parse_bytes,
+    "STOKER_GPU_MEMORY": parse_device_memory,
 }
 """Variables that the platform itself reads, and how."""
 

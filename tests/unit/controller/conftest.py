@@ -226,4 +226,4 @@ def stage() -> Stage:
 
 @pytest.fixture
 def gpus() -> Stage:
-    return Stage({"SIM-0": 16, "SIM-1": 16})
+    return Stage({"SIM-0": 16 * 1024**2, "SIM-1": 16 * 1024**2})

@@ -28,10 +28,12 @@ from stoker.nouns.errors import (
 from stoker.nouns.function import FunctionConfig, Trigger
 from stoker.nouns.record import FunctionRecord, ReplicaRecord
 
+MIB = 1024**2
+
 # Devices and their ledger
 
 
-@pytest.mark.parametrize("spec", ["gpu", "sim:", "sim:2", "sim:2xlots", "sim:x16GiB"])
+@pytest.mark.parametrize("spec", ["gpu", "sim:", "sim:2", "sim:2xlots", "sim:x16GiB", "sim:2x16"])
 def test_a_device_spec_that_means_nothing_is_refused(spec: str) -> None:
     with pytest.raises(BadRequest, match="devices"):
         find_devices(spec)
@@ -78,16 +80,16 @@ def test_each_card_carries_the_most_that_its_workers_need(
 
 
 def test_the_ledger_never_promises_more_than_there_is() -> None:
-    ledger = Ledger({"a": 100})
-    config = gpu_config(1, 2, "20")
+    ledger = Ledger({"a": 100 * MIB})
+    config = gpu_config(1, 2, "20MiB")
     granted = 0
     while (fit := ledger.fit(config)) is not None:
         granted += 1
         ledger.take(f"r{granted}", *fit)
     assert granted == 2
-    assert ledger.free() == {"a": 20}
+    assert ledger.free() == {"a": 20 * MIB}
     ledger.give_back("r1")
-    assert ledger.free() == {"a": 60}
+    assert ledger.free() == {"a": 60 * MIB}
 
 
 def test_a_replica_of_unknown_size_takes_only_an_empty_card_and_all_of_it() -> None:

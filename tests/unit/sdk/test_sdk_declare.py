@@ -207,6 +207,7 @@ def test_batching_goes_again() -> None:
         ({"timeout": float("nan")}, "timeout", "must be a duration"),
         ({"readiness_timeout": 0.5}, "readiness_timeout", "whole seconds, at least 1"),
         ({"gpu_memory": "much"}, "gpu_memory", "must be a size"),
+        ({"gpu_memory": 2}, "gpu_memory", "2 bytes? did you mean 2GiB?"),
         ({"queue_limit": 0}, "queue_limit", "a whole number of 1 or more"),
         ({"model": ""}, "model", "must be text"),
     ],
