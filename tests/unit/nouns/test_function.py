@@ -189,6 +189,26 @@ def test_a_typo_finds_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "known", "near"),
+    [
+        ("errs-ok1", ["errs-m1", "errs-m6", "errs-ok"], ["errs-ok"]),
+        (
+            "projects/shop/ordrs",
+            ["projects/shop/inbox", "projects/shop/orders"],
+            ["projects/shop/orders"],
+        ),
+        ("nws-embedder", ["news-embedder"], ["news-embedder"]),
+        ("text-embedder", ["news-text-embedder"], ["news-text-embedder"]),
+        ("text-classify", ["text-classify-2"], ["text-classify-2"]),
+    ],
+)
+def test_names_are_not_near_because_they_share_a_project(
+    name: str, known: list[str], near: list[str]
+) -> None:
+    assert near_names(name, known) == near
+
+
+@pytest.mark.parametrize(
     ("spec", "text"),
     [
         ({"env": [{"name": "STOKER_GPU_MEMORY", "value": "lots"}]}, "STOKER_GPU_MEMORY must be"),
