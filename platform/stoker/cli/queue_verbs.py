@@ -198,6 +198,9 @@ def replay(
     else:
         places = ", ".join(f"{one}: {begin}" for one, begin in done["rewound"].items())
         console().print(f"[green]✓[/] {done['group']} reads again, shard: from {places}")
+        console().print(
+            "  each record once, without its retries; what fails again is one dead letter more"
+        )
 
 
 @app.command()

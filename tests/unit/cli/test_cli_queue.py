@@ -143,6 +143,7 @@ def test_a_replay_of_the_last_minutes(control: Control) -> None:
     done = control.run("replay", "projects/shop/orders", "--since", "10m")
     assert isinstance(control.asked[-1][2]["since"], float)
     assert "0: 7, 1: 1" in done.stdout
+    assert "without its retries" in done.stdout
 
 
 def test_a_replay_of_nothing_is_refused_before_anything_is_asked(control: Control) -> None:
