@@ -302,7 +302,7 @@ async def test_one_record_is_repeated_and_a_whole_shard_is_read_again(orders: St
 
 
 async def test_a_record_that_fails_again_in_a_replay_is_one_dead_letter_more(orders: Store) -> None:
-    """Each retry is a record of its own: read again with the first, they were 4 after the replay."""
+    """Each retry is a record of its own: with them the first replay made it four."""
 
     async def consume() -> None:
         while records := await take(orders, limit=1):
