@@ -125,7 +125,7 @@ class Stage:
             ControllerSettings(cores=4, devices="cpu"),
             Home(Path("/h")),
             Ledger(capacity),
-            new_id=lambda _: next(ids),
+            new_id=lambda *_: next(ids),
         )
         self.reconciler = Reconciler(self.world)
         self._pids = itertools.count(100)
