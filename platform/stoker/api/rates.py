@@ -53,27 +53,28 @@ class RateMeter:
 
 
 class ErrorMeter:
-    """Which share of the answers were 5xx, over the window of a `RateMeter`."""
+    """Which share of the answers were 5xx, over the last `WINDOW_S`. Single writer: `observe`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._given = RateMeter(clock)
-        self._failed = RateMeter(clock)
+        self._clock = clock
+        self._samples: deque[tuple[float, dict[str, Answers]]] = deque()
 
     def observe(self, totals: Mapping[str, Answers]) -> dict[str, float | None]:
         """Takes the totals of now; gives each name's share, None where nothing was answered.
 
-        Who looks first has no window yet, and is told the share of all answers there were: nothing
-        would be shown else by what asks only once, as ``stoker ls`` does.
+        Until somebody has looked for a whole window it is the share of all answers that there were:
+        what asks only once, as ``stoker ls`` does, would be shown nothing else.
         """
-        given = self._given.observe({name: one.given for name, one in totals.items()})
-        failed = self._failed.observe({name: one.failed for name, one in totals.items()})
-        return {
-            name: _share(one.failed, one.given)
-            if given[name] is None
-            else _share(failed[name] or 0.0, given[name] or 0.0)
-            for name, one in totals.items()
-        }
+        start = self._clock() - WINDOW_S
+        while len(self._samples) > 1 and self._samples[1][0] <= start:
+            self._samples.popleft()
+        whole = bool(self._samples) and self._samples[0][0] <= start
+        before = self._samples[0][1] if whole else {}
+        if not self._samples or start + WINDOW_S - self._samples[-1][0] >= _CLOSEST_S:
+            self._samples.append((start + WINDOW_S, dict(totals)))
+        return {name: _share(before.get(name, Answers()), one) for name, one in totals.items()}
 
 
-def _share(failed: float, given: float) -> float | None:
-    return min(1.0, failed / given) if given else None
+def _share(before: Answers, now: Answers) -> float | None:
+    given = now.given - before.given
+    return min(1.0, max(0, now.failed - before.failed) / given) if given > 0 else None

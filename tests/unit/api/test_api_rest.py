@@ -431,9 +431,11 @@ def test_the_share_of_errors_is_that_of_its_window() -> None:
     first = meter.observe({"a": Answers(100, 25), "idle": Answers()})
     assert first == {"a": 0.25, "idle": None}, "who looks first sees all there was"
     now = 2.0
-    assert meter.observe({"a": Answers(110, 35)}) == {"a": 1.0}
-    now = 14.0
-    assert meter.observe({"a": Answers(120, 35)}) == {"a": 0.0}
+    assert meter.observe({"a": Answers(100, 25)}) == {"a": 0.25}, "there is no window yet"
+    now = 11.0
+    assert meter.observe({"a": Answers(110, 35), "new": Answers(2, 1)}) == {"a": 1.0, "new": 0.5}
+    now = 12.0
+    assert meter.observe({"a": Answers(120, 35)}) == {"a": 0.5}
     now = 30.0
     assert meter.observe({"a": Answers(120, 35)}) == {"a": None}, "nothing was answered"
     now = 31.0
