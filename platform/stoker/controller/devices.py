@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 
 from stoker.nouns.errors import BadRequest
-from stoker.nouns.quantity import parse_bytes
+from stoker.nouns.quantity import parse_device_memory
 
 _SIMULATED = re.compile(r"sim:(\d{1,2})x(.+)")
 _QUERY = ("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
@@ -31,7 +31,7 @@ def find_devices(spec: str) -> dict[str, int]:
     match = _SIMULATED.fullmatch(spec)
     if match:
         try:
-            size = parse_bytes(match[2])
+            size = parse_device_memory(match[2])
         except ValueError as exc:
             raise BadRequest(f"devices: {exc}") from exc
         return {f"SIM-{index}": size for index in range(int(match[1]))}
