@@ -200,7 +200,7 @@ def test_runs_searches_logs_and_workflows(running: Platform, tmp_path: Path) -> 
     assert "can not be aborted" in facts["abort"]
     assert "Can not delete run in running state" in facts["undeletable"]
     assert facts["pipelines"] == []
-    assert "MLRunNotImplementedServerError" in facts["submit"]
+    assert "MLRunBadRequestError" in facts["submit"]
     assert "POST /api/v1/submit_job" in facts["submit"]
     assert "workflows on a server" in facts["remote"]
     assert facts["left"] == ["again", "train-train"]

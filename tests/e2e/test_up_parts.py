@@ -7,11 +7,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
 
+from stoker.app import found_devices as module
 from stoker.app.backoff import delay_s
 from stoker.app.files import make_home, tail, write_whole
 from stoker.app.lock import HomeLock, holder
@@ -19,6 +22,7 @@ from stoker.app.plan import gateway_plan, redis_plan
 from stoker.app.ports import free_port
 from stoker.app.processes import ProcessRecord, end, ended, started_at
 from stoker.app.settings import Endpoints, UpSettings
+from stoker.nouns.device import Device, DeviceKind
 from stoker.nouns.errors import BadRequest, Conflict, InsufficientStorage
 from stoker.nouns.home import Home
 
@@ -71,6 +75,39 @@ def test_a_free_port_is_given_and_a_taken_one_refused() -> None:
     assert free_port("127.0.0.1", chosen, "--port") == chosen
     with socket.create_server(("127.0.0.1", chosen)), pytest.raises(Conflict, match="--port"):
         free_port("127.0.0.1", chosen, "--port")
+
+
+def test_who_has_a_taken_port_is_said_with_what_it_runs() -> None:
+    """Cut after three words, an interpreter's options hid the module that it runs."""
+    listens = (
+        "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "
+        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-S", "-E", "-c", listens]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        with pytest.raises(Conflict, match=rf"pid {other.pid} \(.* -S -E -c import socket"):
+            free_port("127.0.0.1", port, "--port")
+        other.communicate()
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({}, "no GPU: functions run on the CPU"),
+        ({"a": 80 * 1024**3}, "1 GPU: 80.0 GiB"),
+        ({"a": 80 * 1024**3, "b": 16 * 1024**3}, "2 GPUs: 80.0 GiB, 16.0 GiB"),
+    ],
+)
+def test_what_auto_has_found_is_told(
+    found: dict[str, int], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tuple(Device(name, DeviceKind.CUDA, size) for name, size in found.items())
+    driver = SimpleNamespace(list=lambda: listed)
+    monkeypatch.setattr(module, "open_driver", lambda _spec, _home: driver)
+    assert module.found_devices("auto") == told
+    assert module.found_devices("cpu") == ""
 
 
 def test_an_address_that_is_not_this_machines_is_refused() -> None:

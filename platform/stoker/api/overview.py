@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from stoker.api import settle, submit
 from stoker.api.function_logs import LogQuery, stream
-from stoker.api.rates import RateMeter
+from stoker.api.rates import Answers, ErrorMeter, RateMeter
 from stoker.api.reply import Json
 from stoker.api.settings import ApiSettings
 from stoker.api.view import (
@@ -42,6 +42,7 @@ class Overview:
     settings: ApiSettings
     snapshot: Snapshot | None = None
     meter: RateMeter = field(default_factory=RateMeter)
+    errors: ErrorMeter = field(default_factory=ErrorMeter)
 
     def routes(self) -> list[Route]:
         """Its routes."""
@@ -60,11 +61,13 @@ class Overview:
         gateways = await self.store.read_demand()
         demand = {name: total_demand(gateways, name) for name in functions}
         rates = self.meter.observe({name: seen.arrivals for name, seen in demand.items()})
-        cold = cold_starts(await self.store.read_metrics())
+        metrics = await self.store.read_metrics()
+        cold, answered = cold_starts(metrics), answers(metrics)
+        failing = self.errors.observe({name: answered.get(name, Answers()) for name in functions})
         facts = self.snapshot() if self.snapshot else {}
         rows = [
             self._row(record, replicas, demand[name], rates[name])
-            | {"coldStarts": cold.get(name, 0)}
+            | {"coldStarts": cold.get(name, 0), "errorShare": failing[name]}
             for name, record in sorted(functions.items())
         ]
         return Json(
@@ -198,6 +201,20 @@ def cold_starts(gateways: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     for snapshot in gateways.values():
         for name, counts in snapshot.get("functions", {}).items():
             found[name] = found.get(name, 0) + int(counts.get("cold_starts", 0))
+    return found
+
+
+def answers(gateways: Mapping[str, Mapping[str, Any]]) -> dict[str, Answers]:
+    """What each function has answered, since the gateways started."""
+    found: dict[str, Answers] = {}
+    for snapshot in gateways.values():
+        for name, counts in snapshot.get("functions", {}).items():
+            seen = found.get(name, Answers())
+            by_status = counts.get("requests", {}).items()
+            found[name] = Answers(
+                seen.given + sum(count for _, count in by_status),
+                seen.failed + sum(count for status, count in by_status if status[:1] == "5"),
+            )
     return found
 
 

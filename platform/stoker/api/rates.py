@@ -1,15 +1,26 @@
-"""Requests per second, from counters that only grow, looked at whenever somebody asks."""
+"""Requests per second and the share that failed, from counters that only grow.
+
+They are looked at whenever somebody asks.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 WINDOW_S = 10.0
 """Short enough to see a burst end, long enough not to flicker."""
 _CLOSEST_S = 0.2
 """Two who ask at the same moment must not push the older samples out."""
+
+
+class Answers(NamedTuple):
+    """How many answers a function gave, and how many of them were 5xx."""
+
+    given: int = 0
+    failed: int = 0
 
 
 class RateMeter:
@@ -39,3 +50,31 @@ class RateMeter:
         if now - then < _CLOSEST_S:
             return None
         return max(0, total - totals.get(name, total)) / (now - then)
+
+
+class ErrorMeter:
+    """Which share of the answers were 5xx, over the last `WINDOW_S`. Single writer: `observe`."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, dict[str, Answers]]] = deque()
+
+    def observe(self, totals: Mapping[str, Answers]) -> dict[str, float | None]:
+        """Takes the totals of now; gives each name's share, None where nothing was answered.
+
+        Until somebody has looked for a whole window it is the share of all answers that there were:
+        what asks only once, as ``stoker ls`` does, would be shown nothing else.
+        """
+        start = self._clock() - WINDOW_S
+        while len(self._samples) > 1 and self._samples[1][0] <= start:
+            self._samples.popleft()
+        whole = bool(self._samples) and self._samples[0][0] <= start
+        before = self._samples[0][1] if whole else {}
+        if not self._samples or start + WINDOW_S - self._samples[-1][0] >= _CLOSEST_S:
+            self._samples.append((start + WINDOW_S, dict(totals)))
+        return {name: _share(before.get(name, Answers()), one) for name, one in totals.items()}
+
+
+def _share(before: Answers, now: Answers) -> float | None:
+    given = now.given - before.given
+    return min(1.0, max(0, now.failed - before.failed) / given) if given > 0 else None

@@ -178,7 +178,7 @@ class StreamViews:
         name = stream_name(params["container"], params["path"])
         spec = await self.store.get_stream(name)
         if spec is None:
-            raise unknown_stream(name)
+            raise unknown_stream(name, await self.store.list_streams())
         return spec
 
     async def _group(self, spec: StreamSpec, asked: str) -> str:
@@ -188,7 +188,9 @@ class StreamViews:
             return asked
         if not asked and len(groups) == 1:
             return groups[0]
-        known = ", ".join(groups) or "none"
+        if not groups:
+            raise NotFound(f"nobody reads {spec.name!r}: it has no consumer group yet")
+        known = ", ".join(groups)
         if asked:
             raise NotFound(f"{spec.name!r} has no consumer group {asked!r}; its groups: {known}")
         raise BadRequest(f"group must name one of the consumer groups of {spec.name!r}: {known}")

@@ -195,12 +195,25 @@ def warnings(config: FunctionConfig) -> list[str]:
         for variable in config.spec.env
         if (variable.model_extra or {}).get("valueFrom")
     ]
+    if _quantizes_nothing(config):
+        found.append(
+            "STOKER_QUANTIZATION is declared without STOKER_MODEL: the platform quantizes nothing, "
+            "only the function's own code can act on it"
+        )
     http = config.http_trigger
     if http.num_workers and http.max_workers and http.num_workers != http.max_workers:
         found.append(
             f"numWorkers {http.num_workers} wins over the deprecated maxWorkers {http.max_workers}"
         )
     return found
+
+
+def _quantizes_nothing(config: FunctionConfig) -> bool:
+    declared = {
+        one.name for one in config.spec.env if one.value or (one.model_extra or {}).get("valueFrom")
+    }
+    asked = config.env.get("STOKER_QUANTIZATION", "").strip().lower()
+    return asked not in ("", "none") and "STOKER_MODEL" not in declared
 
 
 def _candidate(

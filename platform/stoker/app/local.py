@@ -107,6 +107,7 @@ class LocalPlatform:
         self.started = started
         self._place = home
         self._owner = endpoints.owner
+        self._devices = endpoints.devices_told
         self._before = before
 
     @property
@@ -149,14 +150,14 @@ class LocalPlatform:
     def __repr__(self) -> str:
         return (
             f"<Stoker: control and dashboard {self.url}, functions {self.gateway_url}, "
-            f"devices {self.devices}, home {self.home}; {self._until}>"
+            f"devices {self._devices}, home {self.home}; {self._until}>"
         )
 
     def _repr_html_(self) -> str:
         rows = {
             "dashboard": f'<a href="{self.url}" target="_blank">{self.url}</a>',
             "functions": f"<code>{self.gateway_url}/&lt;project&gt;-&lt;function&gt;</code>",
-            "devices": html.escape(self.devices),
+            "devices": html.escape(self._devices),
             "home": f"<code>{html.escape(str(self.home))}</code>",
         }
         cells = "".join(

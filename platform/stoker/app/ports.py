@@ -12,6 +12,8 @@ from stoker.nouns.errors import BadRequest, Conflict
 
 _CHOICES = range(20_000, 32_000)
 _TRIES = 100
+_SHOWN = 120
+"""Characters of a command: enough for an interpreter's path, its options and the module."""
 
 
 def free_port(host: str, port: int, option: str) -> int:
@@ -85,6 +87,8 @@ def _describe(pid: int | None) -> str:
     if pid is None:
         return "another user's process"
     try:
-        return f"pid {pid} ({' '.join(psutil.Process(pid).cmdline()[:3])})"
+        command = " ".join(psutil.Process(pid).cmdline())
+        shown = command if len(command) <= _SHOWN else f"{command[: _SHOWN - 1]}…"
+        return f"pid {pid} ({shown})"
     except psutil.Error:
         return f"pid {pid}"

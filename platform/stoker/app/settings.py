@@ -135,6 +135,7 @@ class Endpoints(BaseModel):
     """Where the running platform answers (``home.endpoints``).
 
     Attributes:
+        devices_found: what ``devices`` turned out to be, for people; empty where it says so itself.
         pid: of the supervisor.
         owner: the process with whose end the platform stops, if there is one.
     """
@@ -146,5 +147,11 @@ class Endpoints(BaseModel):
     gateway_url: str
     redis_url: str
     devices: str
+    devices_found: str = ""
     pid: int
     owner: ProcessRecord | None = None
+
+    @property
+    def devices_told(self) -> str:
+        """The devices for people."""
+        return f"{self.devices} ({self.devices_found})" if self.devices_found else self.devices

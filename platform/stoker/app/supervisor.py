@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from stoker.app.child import Child
 from stoker.app.ending import MARGIN_S, end_all, kill_all
 from stoker.app.files import make_home, read_json, write_json
+from stoker.app.found_devices import found_devices
 from stoker.app.lock import HomeLock
 from stoker.app.plan import (
     Plan,
@@ -113,6 +114,8 @@ class Supervisor:
         for plan in heavy:
             # After the ports: importing torch takes seconds of every core.
             self._keep(self._begin(plan, adopted))
+        found = await asyncio.to_thread(found_devices, endpoints.devices)
+        endpoints = endpoints.model_copy(update={"devices_found": found})
         write_json(self._home.endpoints, endpoints.model_dump())
         return endpoints
 

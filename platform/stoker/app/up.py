@@ -70,7 +70,7 @@ def print_endpoints(endpoints: Endpoints) -> None:
     sys.stdout.write(
         f"control  {endpoints.control_url}\n"
         f"gateway  {endpoints.gateway_url}\n"
-        f"devices  {endpoints.devices}\n"
+        f"devices  {endpoints.devices_told}\n"
     )
     sys.stdout.flush()
 

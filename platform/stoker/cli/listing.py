@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from stoker.cli.client import Client
 from stoker.cli.table import Table, screen_width
-from stoker.cli.text import age, console, print_json, printable, rate, seconds, size, state
+from stoker.cli.text import age, console, errors, print_json, printable, rate, seconds, size, state
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-_NUMBERS = ("REV", "READY", "MAX", "IN FLIGHT", "WAITING", "RATE", "COLD", "WAKE P90")
+_NUMBERS = ("REV", "READY", "MAX", "IN FLIGHT", "WAITING", "RATE", "5XX", "COLD", "WAKE P90")
 _LEAST_ROWS = 3
 """Of functions, however low the terminal: below that ``top`` would show nothing."""
 
@@ -27,7 +27,14 @@ def ls(home: str | None, *, as_json: bool) -> None:
         console().print("no functions yet; deploy one with: stoker deploy PATH")
     else:
         rows = Table(
-            "NAME", "PROJECT", "STATE", *_NUMBERS[:3], "URL", right=_NUMBERS, spare=["URL"]
+            "NAME",
+            "PROJECT",
+            "STATE",
+            *_NUMBERS[:3],
+            "5XX",
+            "URL",
+            right=_NUMBERS,
+            spare=["URL"],
         )
         for function in functions:
             rows.add(
@@ -37,6 +44,7 @@ def ls(home: str | None, *, as_json: bool) -> None:
                 _revision(function),
                 _ready(function),
                 str(function["maxReplicas"]),
+                errors(function["errorShare"]),
                 function["url"],
             )
         out, width = console(), screen_width()
@@ -177,6 +185,7 @@ def _traffic(functions: list[dict[str, Any]]) -> Table:
             str(function["inFlight"]),
             _waiting(function),
             rate(function["ratePerS"]),
+            errors(function["errorShare"]),
             str(function["coldStarts"]),
             seconds(function["wakeP90S"]),
             age(function["lastActive"]),

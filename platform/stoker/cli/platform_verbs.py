@@ -97,7 +97,7 @@ def _show(found: PlatformStatus) -> None:
     if found.endpoints:
         out.print(f"control  {found.endpoints.control_url}")
         out.print(f"gateway  {found.endpoints.gateway_url}")
-        out.print(f"devices  {found.endpoints.devices}")
+        out.print(f"devices  {found.endpoints.devices_told}")
     if found.processes:
         rows = Table("PROCESS", "PID", "STATE", "UP", "MEMORY", right=("PID", "MEMORY"))
         for process in found.processes:

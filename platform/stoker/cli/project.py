@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,9 +155,7 @@ def _mapping(file: YamlFile, field: str) -> dict[str, Any]:
 
 def _deployable(path: Path) -> Path:
     if path.is_file() and path.suffix == ".py":
-        raise Failure(
-            f"{path} is not a function.yaml; give its folder", hint=f"stoker deploy {path.parent}"
-        )
+        raise _python_file(path)
     if path.is_file():
         return path
     for name in (*FUNCTION_FILES, *PROJECT_FILES):
@@ -164,6 +163,24 @@ def _deployable(path: Path) -> Path:
             return path / name
     what = "holds neither function.yaml nor project.yaml" if path.is_dir() else "does not exist"
     raise Failure(f"{path} {what}")
+
+
+def _python_file(path: Path) -> Failure:
+    """The refusal of a file of code, with the command that would deploy it where there is one."""
+    if any((path.parent / name).is_file() for name in FUNCTION_FILES):
+        return Failure(
+            f"{path} is not a function.yaml; give its folder", hint=f"stoker deploy {path.parent}"
+        )
+    if listed := listing_project(path):
+        project, _, name = listed
+        return Failure(
+            f"{path} is deployed as part of its project",
+            hint=f"stoker deploy {os.path.relpath(project)} --only {name}",
+        )
+    return Failure(
+        f"{path} is not a function.yaml, there is none beside it, and no project.yaml above it "
+        "lists it"
+    )
 
 
 def _is_project(file: Path) -> bool:

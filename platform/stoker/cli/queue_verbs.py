@@ -7,7 +7,9 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from stoker.nouns.errors import BadRequest
 from stoker.nouns.quantity import parse_duration
+from stoker.nouns.stream import stream_name
 
 app = typer.Typer(
     name="queue",
@@ -28,6 +30,8 @@ StreamArgument = Annotated[
 GroupOption = Annotated[
     str, typer.Option("--group", metavar="GROUP", help="The consumer group, if there are several.")
 ]
+_RECORDS = 20
+"""Of a shard, shown unless more are asked for."""
 _SHOWN = 60
 """Characters of a record in a table."""
 
@@ -72,22 +76,33 @@ def ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
 def show(
     stream: StreamArgument,
     shard: Annotated[int | None, typer.Option(min=0, help="Show this shard's records.")] = None,
-    first: Annotated[int, typer.Option("--from", min=1, help="From this one on.")] = 1,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many records.")] = 20,
+    first: Annotated[
+        int | None, typer.Option("--from", min=1, help="Of the shard's records, from this one on.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="Of the shard's records, at most so many; 20."),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a stream's shards, or the records of one."""
     from stoker.cli.client import Client
+    from stoker.cli.failure import EXIT_USAGE, Failure
     from stoker.cli.table import screen_width
     from stoker.cli.text import console, print_json
 
+    if shard is None and (first or limit):
+        raise Failure(
+            "--from and --limit choose records of one shard: name it with --shard",
+            exit_code=EXIT_USAGE,
+        )
     client = Client.control(home)
     if shard is None:
         found = client.get(_path(stream))
         shown = _shards(found)
     else:
-        query = urlencode({"shard": shard, "from": first, "limit": limit})
+        query = urlencode({"shard": shard, "from": first or 1, "limit": limit or _RECORDS})
         found = client.get(f"{_path(stream, '/records')}?{query}")
         shown = _records(found["records"])
     if as_json:
@@ -183,6 +198,9 @@ def replay(
     else:
         places = ", ".join(f"{one}: {begin}" for one, begin in done["rewound"].items())
         console().print(f"[green]✓[/] {done['group']} reads again, shard: from {places}")
+        console().print(
+            "  each record once, without its retries; what fails again is one dead letter more"
+        )
 
 
 @app.command()
@@ -208,7 +226,23 @@ def forget(
 
 
 def _path(stream: str, rest: str = "") -> str:
-    return f"/api/streams/{quote(stream.strip('/'))}{rest}"
+    """The route of a stream.
+
+    Raises:
+        Failure: none is named like that.
+    """
+    from stoker.cli.failure import EXIT_USAGE, Failure
+
+    container, _, path = stream.strip("/").partition("/")
+    try:
+        return f"/api/streams/{quote(stream_name(container, path))}{rest}"
+    except BadRequest as exc:
+        message = (
+            exc.message
+            if container and path
+            else (f"a stream is named <container>/<path>, was {stream!r}")
+        )
+        raise Failure(message, hint="stoker queue ls", exit_code=EXIT_USAGE) from exc
 
 
 def _ago(text: str) -> float:

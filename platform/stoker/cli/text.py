@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MANY_ERRORS = 0.05
 STATE_STYLES = {
     "ready": "green",
     "scaledToZero": "cyan",
@@ -88,6 +89,20 @@ def rate(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.0f}/s" if value >= 100 else f"{value:.1f}/s"
+
+
+def errors(share: float | None) -> str:
+    """The share of answers that were 5xx, in its colour; ``-`` where there were none at all.
+
+    >>> errors(None), errors(0.0), errors(0.002), errors(1.0)
+    ('-', '0%', '[yellow]<1%[/]', '[red]100%[/]')
+    """
+    if share is None:
+        return "-"
+    if not share:
+        return "0%"
+    style = "red" if share >= _MANY_ERRORS else "yellow"
+    return f"[{style}]{'<1' if share < 0.01 else round(share * 100)}%[/]"
 
 
 class Progress:

@@ -17,13 +17,18 @@ _NAME_PART = 8
 """Of the function's name in a replica's id: with the rest it fits a unix socket's path."""
 
 
-def new_replica_id(function: str) -> str:
+def new_replica_id(function: str, project: str = "") -> str:
     """An id that people can place and that names a socket.
+
+    Without the project's name, which all functions of a project begin with.
 
     >>> new_replica_id("embedder-gpu").rpartition("-")[0]
     'embedder'
+    >>> new_replica_id("news-text-classify", "news").rpartition("-")[0]
+    'text-cla'
     """
-    return f"{function[:_NAME_PART].strip('-')}-{uuid.uuid4().hex[:8]}"
+    own = function.removeprefix(f"{project}-") or function
+    return f"{own[:_NAME_PART].strip('-')}-{uuid.uuid4().hex[:8]}"
 
 
 def worker_threads(cores: int, workers: int) -> int:

@@ -30,7 +30,7 @@ class Replicas:
         if fit is None:
             return None
         devices, each = fit
-        identity = world.new_id(live.name)
+        identity = world.new_id(live.name, config.project)
         dealt = deal(devices, config.workers)
         replica = Replica(
             id=identity,

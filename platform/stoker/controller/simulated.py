@@ -18,7 +18,7 @@ from stoker.nouns.device import (
     DeviceUse,
 )
 from stoker.nouns.errors import BadRequest
-from stoker.nouns.quantity import parse_bytes
+from stoker.nouns.quantity import parse_bytes, parse_device_memory
 
 _SPEC = re.compile(r"sim:(\d{1,2})x(.+)")
 
@@ -45,8 +45,8 @@ _FILE = TypeAdapter(dict[str, Rehearsal])
 def simulated_devices(spec: str) -> tuple[Device, ...]:
     """The devices that ``sim:<count>x<size>`` means.
 
-    >>> [(device.id, device.total_bytes) for device in simulated_devices("sim:2x1KiB")]
-    [('SIM-0', 1024), ('SIM-1', 1024)]
+    >>> [(device.id, device.total_bytes) for device in simulated_devices("sim:2x1MiB")]
+    [('SIM-0', 1048576), ('SIM-1', 1048576)]
 
     Raises:
         BadRequest: it means none.
@@ -55,7 +55,7 @@ def simulated_devices(spec: str) -> tuple[Device, ...]:
     if match is None:
         raise BadRequest(f'devices must be "auto", "cpu" or like "sim:2x16GiB", was {spec!r}')
     try:
-        size = parse_bytes(match[2])
+        size = parse_device_memory(match[2])
     except ValueError as exc:
         raise BadRequest(f"devices: {exc}") from exc
     return tuple(

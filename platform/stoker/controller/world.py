@@ -28,7 +28,7 @@ class World:
     settings: ControllerSettings
     home: Home
     ledger: Ledger
-    new_id: Callable[[str], str] = new_replica_id
+    new_id: Callable[[str, str], str] = new_replica_id
     functions: dict[str, Live] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
     devices: dict[str, DeviceSeen] = field(default_factory=dict)

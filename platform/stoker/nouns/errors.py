@@ -156,6 +156,15 @@ class NotSupported(StokerError):
     status = 501
 
 
+class NotSubmitted(NotSupported):
+    """A job that nobody takes, by the one status whose reason MLRun's client tells its user.
+
+    At any other it asks for the run, which was never made, and a schedule fails in silence.
+    """
+
+    status = 400
+
+
 class WorkerLost(StokerError):
     """The worker died while it ran the request, and running it twice may not be safe."""
 

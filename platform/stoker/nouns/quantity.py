@@ -10,6 +10,9 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGTP]?i?)[Bb]?")
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
+_LEAST_DEVICE_MEMORY = 1024**2
+_MORE_GIB_THAN_A_CARD_HAS = 512
+
 
 def parse_duration(text: str | int | float) -> float:
     """Seconds of a Go duration.
@@ -56,6 +59,24 @@ def parse_bytes(text: str | int) -> int:
     number, unit = match.groups()
     base = 1024 if unit.endswith("i") else 1000
     return int(Decimal(number) * base ** _POWERS[unit.rstrip("i").upper()])
+
+
+def parse_device_memory(text: str | int) -> int:
+    """Bytes of device memory, never so few that a unit must have been forgotten.
+
+    >>> parse_device_memory("2GiB")
+    2147483648
+
+    Raises:
+        ValueError: the text is not a size, or one below 1 MiB.
+    """
+    size = parse_bytes(text)
+    if size >= _LEAST_DEVICE_MEMORY:
+        return size
+    if str(text).strip().isdigit() and size:
+        meant = f"{size}{'GiB' if size < _MORE_GIB_THAN_A_CARD_HAS else 'MiB'}"
+        raise ValueError(f"must be a size with its unit: {size} bytes? did you mean {meant}?")
+    raise ValueError(f'must be a size of at least 1MiB, such as "2GiB", was {text!r}')
 
 
 def format_bytes(count: float) -> str:

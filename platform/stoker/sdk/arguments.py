@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stoker.nouns.parts import whole_number
-from stoker.nouns.quantity import parse_bytes, parse_duration
+from stoker.nouns.quantity import parse_device_memory, parse_duration
 
 
 def _whole(least: int) -> Callable[[Any], int]:
@@ -75,8 +75,8 @@ def _text(value: Any) -> str:
     return str(text)
 
 
-def _bytes(value: Any) -> str:
-    parse_bytes(value)
+def _device_memory(value: Any) -> str:
+    parse_device_memory(value)
     return str(value)
 
 
@@ -96,6 +96,6 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "quantization": _text,
     "dtype": _text,
     "attention": _text,
-    "gpu_memory": _bytes,
+    "gpu_memory": _device_memory,
     "queue_limit": lambda value: str(whole_number(value, 1)),
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from stoker.nouns.errors import InvalidFunction
-from stoker.nouns.function import FunctionConfig
+from stoker.nouns.function import FunctionConfig, near_names
 from stoker.nouns.parts import GPU_RESOURCE
 from stoker.nouns.settings import ModelSettings
 from stoker.nouns.stream_trigger import STREAM_KINDS
@@ -16,6 +18,7 @@ from stoker.sdk.arguments import READERS
 from stoker.sdk.holders import Edits, holder_of
 
 F = TypeVar("F")
+P = ParamSpec("P")
 
 VARIABLES = {
     "model": "STOKER_MODEL",
@@ -49,6 +52,22 @@ _OF_HTTP = frozenset({"batch", "batch_timeout", "worker_timeout"})
 _METRIC = "processed_events"
 
 
+def _named_right(declare: Callable[P, F]) -> Callable[P, F]:
+    """Has a misspelt argument refused with the one that was meant."""
+    known = list(inspect.signature(declare).parameters)
+
+    @functools.wraps(declare)
+    def checked(*held: P.args, **named: P.kwargs) -> F:
+        for name in named.keys() - {*known}:
+            near = near_names(name, known)
+            meant = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+            raise TypeError(f"stoker.gpu has no argument {name!r}: {meant}")
+        return declare(*held, **named)
+
+    return checked
+
+
+@_named_right
 def gpu(
     function: F,
     *,

@@ -26,6 +26,8 @@ Key                                      Type    TTL       Written by: what
                                                  trimmed   consumer groups and what they hold
 ``stoker:stream-shard:<name>:<shard>``   hash    none      API: last sequence, bytes; gateways:
                                                            ``armed`` while one waits for a bell;
+                                                           ``again:<group>``: the last rewind, which
+                                                           record was before it and which the last;
                                                            in shard 0 ``dead:<group>``: bytes of
                                                            the dead letters of all shards
 ``stoker:stream-dead:<name>:<group>``    stream  none;     gateways: records that were given up;

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
 from stoker.nouns.errors import BadRequest, Conflict, NotFound, QueueFull, StoreUnavailable
+from stoker.nouns.function import near_names
 from stoker.nouns.stream import GroupState, NewRecord, Record, ShardState, StreamSpec
 from stoker.store import keys
 from stoker.store.link import Link
@@ -165,9 +166,11 @@ def added_at(added: Sequence[int], name: str, shard: int) -> int:
     return first
 
 
-def unknown_stream(name: str) -> NotFound:
-    """The refusal of a name that no stream has."""
-    return NotFound(f"there is no stream {name!r}")
+def unknown_stream(name: str, known: Iterable[str] = ()) -> NotFound:
+    """The refusal of a name that no stream has, with those of ``known`` that could be meant."""
+    near = near_names(name, list(known))
+    hint = f"; near names: {', '.join(near)}" if near else ""
+    return NotFound(f"there is no stream {name!r}{hint}", near=near)
 
 
 def record_of(shard: int, entry: bytes, fields: Any, tries: int | None = None) -> Record:

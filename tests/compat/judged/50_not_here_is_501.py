@@ -8,11 +8,11 @@ project = mlrun.get_or_create_project("judge-absent", "./")
 db = mlrun.get_run_db()
 
 
-def refused(what, call):
+def refused(what, call, status=501):
     try:
         got = call()
     except mlrun.errors.MLRunHTTPError as exc:
-        assert exc.response.status_code == 501, f"{what}: {exc.response.status_code} {exc}"
+        assert exc.response.status_code == status, f"{what}: {exc.response.status_code} {exc}"
         body = exc.response.json()
         assert "Stoker" in body["detail"] or "not" in body["detail"], body
         assert body["error"]["code"] == "not_supported", body
@@ -32,7 +32,7 @@ refused("list_runtime_resources", lambda: db.list_runtime_resources("judge-absen
 refused(
     "submit_pipeline", lambda: db.api_call("POST", "projects/judge-absent/pipelines", body=b"x")
 )
-refused("submit_job", lambda: db.submit_job(mlrun.new_task(), None))
+refused("submit_job", lambda: db.submit_job(mlrun.new_task(), None), 400)
 refused("trigger_migrations", lambda: db.trigger_migrations())
 refused("enable_model_monitoring", lambda: db.enable_model_monitoring("judge-absent"))
 refused("build", lambda: db.remote_builder(mlrun.new_function("x", kind="job", image="y"), False))

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from stoker.api import ApiSettings, build_app
 from stoker.api.invocation import Invocations
-from stoker.api.rates import RateMeter
+from stoker.api.rates import Answers, ErrorMeter, RateMeter
 from stoker.nouns.home import Home
 from stoker.nouns.record import (
     Demand,
@@ -401,7 +401,7 @@ async def test_metrics_join_gateways_replicas_and_devices(
     )
     histogram = {"counts": [1] + [0] * 16, "sum": 0.25}
     counts = {
-        "requests": {"200 ": 3},
+        "requests": {"200 ": 2, "500 handler_failed": 1, "499 ": 1},
         "stages": {"total": histogram},
         "batch": {"counts": [1] + [0] * 9, "sum": 1},
         "cold_starts": 1,
@@ -419,7 +419,7 @@ async def test_metrics_join_gateways_replicas_and_devices(
     reply = await client.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")
     lines = reply.text.splitlines()
-    assert 'stoker_requests_total{code="200",error="",function="hello",gateway="g1"} 3.0' in lines
+    assert 'stoker_requests_total{code="200",error="",function="hello",gateway="g1"} 2.0' in lines
     assert 'stoker_replicas{function="hello",state="ready"} 1.0' in lines
     assert 'stoker_workers{function="hello",state="ready"} 1.0' in lines
     assert 'stoker_functions{state="waitingForBuild"} 1.0' in lines
@@ -434,6 +434,7 @@ async def test_metrics_join_gateways_replicas_and_devices(
     assert 'stoker_cold_starts_total{function="hello",gateway="g1"} 1.0' in lines
     row = (await client.get("/api/stoker/top")).json()["functions"][0]
     assert row["coldStarts"] == 1
+    assert row["errorShare"] == 0.25
 
 
 def test_a_rate_is_growth_over_its_window() -> None:
@@ -446,3 +447,20 @@ def test_a_rate_is_growth_over_its_window() -> None:
     assert meter.observe({"a": 120}) == {"a": 0.0}
     now = 31.0
     assert meter.observe({"a": 20}) == {"a": 0.0}, "a gateway went away"
+
+
+def test_the_share_of_errors_is_that_of_its_window() -> None:
+    now = 0.0
+    meter = ErrorMeter(lambda: now)
+    first = meter.observe({"a": Answers(100, 25), "idle": Answers()})
+    assert first == {"a": 0.25, "idle": None}, "who looks first sees all there was"
+    now = 2.0
+    assert meter.observe({"a": Answers(100, 25)}) == {"a": 0.25}, "there is no window yet"
+    now = 11.0
+    assert meter.observe({"a": Answers(110, 35), "new": Answers(2, 1)}) == {"a": 1.0, "new": 0.5}
+    now = 12.0
+    assert meter.observe({"a": Answers(120, 35)}) == {"a": 0.5}
+    now = 30.0
+    assert meter.observe({"a": Answers(120, 35)}) == {"a": None}, "nothing was answered"
+    now = 31.0
+    assert meter.observe({"a": Answers(20, 20)}) == {"a": None}, "a gateway went away"

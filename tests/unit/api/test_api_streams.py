@@ -77,6 +77,21 @@ async def test_one_stream_is_shown_shard_by_shard(client: httpx.AsyncClient, ord
     assert "projects/none" in missing.json()["error"]["message"]
 
 
+async def test_a_misspelt_stream_is_refused_with_near_names(
+    client: httpx.AsyncClient, orders: Store
+) -> None:
+    missing = (await client.get("/api/streams/projects/shop/ordrs")).json()["error"]
+    assert missing["near"] == [NAME]
+    assert missing["message"].endswith(f"near names: {NAME}")
+
+
+async def test_nobody_gave_up_what_nobody_reads(client: httpx.AsyncClient, store: Store) -> None:
+    await store.create_stream(NAME, 1, 24)
+    refused = await client.get(f"{URL}/dead")
+    assert refused.status_code == 404
+    assert "nobody reads 'projects/shop/orders'" in refused.json()["error"]["message"]
+
+
 async def test_records_are_shown_as_text_or_as_base64(
     client: httpx.AsyncClient, orders: Store
 ) -> None:

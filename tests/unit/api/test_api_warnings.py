@@ -28,3 +28,18 @@ def test_a_field_that_does_not_act_is_named_with_the_one_that_was_meant(
 def test_fields_of_nuclio_that_resemble_none_of_ours_are_kept_without_a_word() -> None:
     spec = {"serviceType": "NodePort", "loggerSinks": [], "targetCPU": 75}
     assert warnings(FunctionConfig.parse({"metadata": {"name": "f"}, "spec": spec})) == []
+
+
+@pytest.mark.parametrize(
+    ("env", "lines"),
+    [
+        ({"STOKER_QUANTIZATION": "int8"}, 1),
+        ({"STOKER_QUANTIZATION": "int8", "STOKER_MODEL": "/models/minilm"}, 0),
+        ({"STOKER_QUANTIZATION": "none"}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_quantization_of_no_model_is_said_to_do_nothing(env: dict[str, str], lines: int) -> None:
+    spec = {"env": [{"name": name, "value": value} for name, value in env.items()]}
+    said = warnings(FunctionConfig.parse({"metadata": {"name": "f"}, "spec": spec}))
+    assert ["without STOKER_MODEL" in line for line in said] == [True] * lines

@@ -241,7 +241,8 @@ def devices(**gib: int) -> Callable[[], dict[str, Any]]:
     [
         (8, 1, "4GiB", r"8 workers of 4.0 GiB \(STOKER_GPU_MEMORY is 4GiB\) need 32.0 GiB on its"),
         (8, 1, "4GiB", r"which has 16.0 GiB; with_http\(workers=4\) would fit"),
-        (1, 1, "20GiB", "no worker of it fits"),
+        (1, 1, "20GiB", r"spec.env.STOKER_GPU_MEMORY: one worker needs 20.0 GiB .* has 16.0 GiB"),
+        (2, 1, "20GiB", "no worker of it fits; declare what one worker needs, or take a larger"),
         (1, 2, "", "asks for 2 GPUs; this home has 1"),
         (4, 1, "4GiB", ""),
         (8, 1, "", ""),

@@ -285,7 +285,6 @@ async def test_only_the_notifications_that_are_due_are_sent_for_a_run(
 @pytest.mark.parametrize(
     ("method", "path", "what"),
     [
-        ("POST", "/api/v1/submit_job", "local=True"),
         ("POST", "/api/v1/projects/shop/workflows/main/submit", "local engine"),
         ("POST", "/api/v1/projects/shop/pipelines", "local engine"),
         ("PUT", "/api/v1/projects/shop/schedules/nightly", "cron trigger"),
@@ -356,3 +355,21 @@ async def test_every_path_of_mlruns_client_is_served_or_said_to_be_absent(
             if reply.status_code != 501 or ": " not in reply.json()["detail"]:
                 unknown.append(path)
     assert unknown == ["projects/x/x"], "which is how its source builds the others"
+
+
+@pytest.mark.parametrize(
+    ("body", "what", "other"),
+    [
+        ({"task": {}}, "run it with local=True", "schedule"),
+        ({"task": {}, "schedule": "0 * * * *"}, "a cron trigger", "as a Kubernetes job"),
+    ],
+)
+async def test_a_submitted_job_is_refused_by_the_status_whose_reason_the_client_tells(
+    shop: httpx.AsyncClient, body: dict[str, Any], what: str, other: str
+) -> None:
+    """At 501 mlrun's run() raised that the run was not found, and a schedule returned None."""
+    reply = await shop.post("/api/v1/submit_job", json=body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "not_supported")
+    assert "POST /api/v1/submit_job" in reply.json()["detail"]
+    assert what in reply.json()["detail"]
+    assert other not in reply.json()["detail"]

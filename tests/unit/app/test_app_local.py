@@ -104,3 +104,12 @@ def test_one_that_does_neither_is_said_in_the_end(seen: Seen) -> None:
 )
 def test_options_are_named_as_arguments(message: str, in_python: str) -> None:
     assert module._in_python(message) == in_python
+
+
+def test_what_auto_has_found_is_shown(tmp_path: Path) -> None:
+    found = endpoints(devices="auto", devices_found="1 GPU: 80.0 GiB")
+    before = {}
+    shown = module.LocalPlatform(Home.at(tmp_path), found, before, started=False)
+    assert shown.devices == "auto"
+    assert "devices auto (1 GPU: 80.0 GiB)" in repr(shown)
+    assert "auto (1 GPU: 80.0 GiB)" in shown._repr_html_()

@@ -124,3 +124,21 @@ def test_a_python_file_is_refused_with_what_to_give(project: Path) -> None:
     with pytest.raises(Failure, match=r"main\.py is not a function\.yaml; give its folder") as said:
         find_packages(code)
     assert str(code.parent) in said.value.hint
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("graphs/the_graph.py", "stoker deploy project.yaml --only graph"),
+        ("fns/first/main.py", "stoker deploy fns/first"),
+        ("graphs/other.py", "no project.yaml above it lists it"),
+    ],
+)
+def test_a_file_of_code_is_refused_with_a_command_that_works(
+    project: Path, file: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.parent)
+    (project.parent / "graphs" / "other.py").write_text("")
+    with pytest.raises(Failure) as caught:
+        find_packages(Path(file))
+    assert says in f"{caught.value.message}\n{caught.value.hint}"

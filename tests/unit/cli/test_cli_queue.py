@@ -94,6 +94,23 @@ def test_shards_and_records_are_shown_on_one_line_each(control: Control) -> None
     assert "⏎" in record
 
 
+@pytest.mark.parametrize("verb", ["show", "dead"])
+@pytest.mark.parametrize("stream", ["", "/", "foo", "projects/a//orders", "projects/"])
+def test_what_names_no_stream_is_refused_before_anything_is_asked(
+    control: Control, verb: str, stream: str
+) -> None:
+    done = control.run(verb, stream)
+    assert "a stream is named <container>/<path>, was" in str(done.exception)
+    assert control.asked == []
+
+
+@pytest.mark.parametrize("words", [["--from", "4"], ["--limit", "1"]])
+def test_records_are_chosen_of_one_shard(control: Control, words: list[str]) -> None:
+    done = control.run("show", "projects/shop/orders", *words)
+    assert "name it with --shard" in str(done.exception)
+    assert control.asked == []
+
+
 def test_dead_letters_are_listed_with_their_ids_and_reasons(control: Control) -> None:
     shown = control.run("dead", "projects/shop/orders", "--group", "readers").stdout
     assert control.asked[-1][1].endswith("/dead?group=readers&limit=20")
@@ -126,6 +143,7 @@ def test_a_replay_of_the_last_minutes(control: Control) -> None:
     done = control.run("replay", "projects/shop/orders", "--since", "10m")
     assert isinstance(control.asked[-1][2]["since"], float)
     assert "0: 7, 1: 1" in done.stdout
+    assert "without its retries" in done.stdout
 
 
 def test_a_replay_of_nothing_is_refused_before_anything_is_asked(control: Control) -> None:

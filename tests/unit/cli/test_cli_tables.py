@@ -17,6 +17,9 @@ from stoker.cli.main import app
 MESSAGE = "RuntimeError: no [model] in \x1b[2J /data/" + "x" * 80 + "\nTraceback"
 
 
+PHASES = ("starting", "ready", "draining")
+
+
 def function(name: str = "text-classification", **other: Any) -> dict[str, Any]:
     return {
         "name": f"news-{name}",
@@ -32,6 +35,7 @@ def function(name: str = "text-classification", **other: Any) -> dict[str, Any]:
         "waiting": 0,
         "oldestWaitS": 0.0,
         "ratePerS": 1234.5,
+        "errorShare": 0.25,
         "coldStarts": 12,
         "wakeP90S": 1.5,
         "lastActive": 0.0,
@@ -69,9 +73,13 @@ def told(monkeypatch: pytest.MonkeyPatch, columns: str, *verb: str, **answer: An
 @pytest.mark.parametrize(
     ("verb", "left_out", "kept"),
     [
-        ("ls", ["URL"], ["NAME", "PROJECT", "STATE", "REV", "READY", "MAX"]),
+        ("ls", ["URL"], ["NAME", "PROJECT", "STATE", "REV", "READY", "MAX", "5XX"]),
         ("ps", ["RSS", "DEVICES"], ["REPLICA", "FUNCTION", "PID", "STATE", "PSS"]),
-        ("top", ["WAKE P90"], ["FUNCTION", "STATE", "READY", "IN FLIGHT", "WAITING", "RATE"]),
+        (
+            "top",
+            ["WAKE P90"],
+            ["FUNCTION", "STATE", "READY", "IN FLIGHT", "WAITING", "RATE", "5XX"],
+        ),
     ],
 )
 def test_a_table_leaves_out_columns_until_it_fits(
@@ -92,8 +100,31 @@ def test_a_table_leaves_out_columns_until_it_fits(
 
 def test_ready_replicas_stand_beside_their_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
     header, row = told(monkeypatch, "80", "ls", functions=[function()]).stdout.splitlines()
-    assert header.split()[-2:] == ["READY", "MAX"]
-    assert row.split()[-4:] == ["1→2", "1", "~1", "2"]
+    assert header.split()[-3:] == ["READY", "MAX", "5XX"]
+    assert row.split()[-5:-1] == ["1→2", "1", "~1", "2"]
+
+
+@pytest.mark.parametrize("verb", ["ls", "top"])
+@pytest.mark.parametrize(
+    ("share", "shown"), [(None, "-"), (0.0, "0%"), (0.001, "<1%"), (0.25, "25%"), (1.0, "100%")]
+)
+def test_what_share_of_a_functions_answers_failed_is_seen(
+    monkeypatch: pytest.MonkeyPatch, verb: str, share: float | None, shown: str
+) -> None:
+    functions = [function(errorShare=share, wakeP90S=7.0, replicas=dict.fromkeys(PHASES, 0))]
+    *_, header, row = told(monkeypatch, "80", verb, functions=functions).stdout.splitlines()
+    end = header.index("5XX") + len("5XX")
+    assert row[:end].split()[-1] == shown
+
+
+@pytest.mark.parametrize(("share", "style"), [(0.0, ""), (0.04, "yellow"), (0.05, "red")])
+def test_errors_are_coloured(share: float, style: str) -> None:
+    seen = {"version": "0.1.0", "functions": [function(errorShare=share)], "devices": []}
+    drawn = screen(seen)
+    place = drawn.plain.rindex("%")
+    assert {str(span.style) for span in drawn.spans if span.start <= place < span.end} - {""} == (
+        {style} - {""}
+    )
 
 
 @pytest.mark.parametrize("state", ["error", "unhealthy"])

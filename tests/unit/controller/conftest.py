@@ -133,7 +133,7 @@ class Stage:
             ControllerSettings(cores=4, devices="cpu"),
             Home(Path("/h")),
             Ledger(capacity),
-            new_id=lambda _: next(ids),
+            new_id=lambda *_: next(ids),
         )
         self.reconciler = Reconciler(self.world)
         self._pids = itertools.count(100)
@@ -248,4 +248,4 @@ def stage() -> Stage:
 
 @pytest.fixture
 def gpus() -> Stage:
-    return Stage({"SIM-0": 16, "SIM-1": 16})
+    return Stage({"SIM-0": 16 * 1024**2, "SIM-1": 16 * 1024**2})

@@ -13,6 +13,7 @@ from stoker.decide.foreign import foreign_bytes
 from stoker.nouns.device import STRANGER, Device, DeviceKind, DeviceSeen, DeviceUse
 from stoker.nouns.record import FunctionState
 
+MIB = 1024**2
 ZERO = {
     "minReplicas": 0,
     "scaleToZero": {"scaleResources": [{"metricName": "x", "windowSize": "10s"}]},
@@ -20,7 +21,7 @@ ZERO = {
 
 
 def needs(gpus: int, each: str | None = None, **spec: Any) -> dict[str, Any]:
-    env = [{"name": "STOKER_GPU_MEMORY", "value": each}] if each else []
+    env = [{"name": "STOKER_GPU_MEMORY", "value": f"{each}MiB"}] if each else []
     return {"resources": {"limits": {"nvidia.com/gpu": gpus}}, "env": env, **spec}
 
 
@@ -29,7 +30,7 @@ def seen(*lost: str, **uses: DeviceUse) -> DevicesSeen:
     return DevicesSeen(
         tuple(
             DeviceSeen(
-                Device(name, DeviceKind.CUDA, 16, "card", (9, 0)),
+                Device(name, DeviceKind.CUDA, 16 * MIB, "card", (9, 0)),
                 uses.get(name.replace("-", "_"), DeviceUse()),
             )
             for name in ("SIM-0", "SIM-1")
@@ -39,7 +40,7 @@ def seen(*lost: str, **uses: DeviceUse) -> DevicesSeen:
 
 
 def foreign(count: int) -> DeviceUse:
-    return DeviceUse(count, ((STRANGER, count),))
+    return DeviceUse(count * MIB, ((STRANGER, count * MIB),))
 
 
 @pytest.mark.parametrize(
@@ -71,20 +72,28 @@ def test_foreign_bytes_end_nobody_and_promise_nothing_twice(gpus: Any) -> None:
     replica = gpus.serve("one", **needs(1, "8"))
     (device,) = replica.devices
     pid = replica.slots[0].pid
-    gpus.happen(seen(**{device.replace("-", "_"): DeviceUse(16, ((pid, 6), (STRANGER, 10)))}))
+    gpus.happen(
+        seen(
+            **{
+                device.replace("-", "_"): DeviceUse(
+                    16 * MIB, ((pid, 6 * MIB), (STRANGER, 10 * MIB))
+                )
+            }
+        )
+    )
     gpus.after(5)
     assert not replica.draining
     assert gpus.effects.killed == []
     assert gpus.world.ledger.free()[device] == 0
-    gpus.happen(seen(**{device.replace("-", "_"): DeviceUse(6, ((pid, 6),))}))
-    assert gpus.world.ledger.free()[device] == 8
+    gpus.happen(seen(**{device.replace("-", "_"): DeviceUse(6 * MIB, ((pid, 6 * MIB),))}))
+    assert gpus.world.ledger.free()[device] == 8 * MIB
 
 
 def test_a_card_with_a_display_on_it_can_still_be_given_whole(gpus: Any) -> None:
     gpus.happen(seen(SIM_0=foreign(1), SIM_1=foreign(9)))
     replica = gpus.serve(**needs(1))
     assert replica.devices == ("SIM-1",)
-    assert gpus.world.ledger.free() == {"SIM-0": 15, "SIM-1": 0}
+    assert gpus.world.ledger.free() == {"SIM-0": 15 * MIB, "SIM-1": 0}
 
 
 def test_the_replicas_of_a_lost_device_leave_at_once_and_start_elsewhere(gpus: Any) -> None:
@@ -165,7 +174,10 @@ def test_a_deployment_that_lost_devices_keep_out_says_which(gpus: Any) -> None:
 def test_a_deployment_waits_for_what_other_programs_hold(gpus: Any) -> None:
     gpus.happen(seen(SIM_0=foreign(10), SIM_1=foreign(10)))
     gpus.built(gpus.deploy(**needs(1, "8")))
-    assert "held by other programs (10 B of SIM-0), other programs (10 B of SIM-1)" in gpus.log()
+    assert (
+        "held by other programs (10.0 MiB of SIM-0), other programs (10.0 MiB of SIM-1)"
+        in gpus.log()
+    )
     gpus.happen(seen(SIM_0=foreign(10)))
     gpus.after(0.25)
     assert gpus.replica().devices == ("SIM-1",)
@@ -186,12 +198,12 @@ def test_the_overview_tells_promised_foreign_and_used(gpus: Any) -> None:
     gpus.happen(seen())
     replica = gpus.serve(**needs(1, "8"))
     pid = replica.slots[0].pid
-    use = DeviceUse(9, ((pid, 5), (STRANGER, 4)), 0.25)
+    use = DeviceUse(9 * MIB, ((pid, 5 * MIB), (STRANGER, 4 * MIB)), 0.25)
     gpus.happen(seen("SIM-1", SIM_0=use))
     rows = overview(gpus.world)["devices"]
     first = rows["SIM-0"]
     shares = ("capacity_bytes", "promised_bytes", "foreign_bytes", "used_bytes", "utilisation")
-    assert [first[name] for name in shares] == [16, 8, 4, 9, 0.25]
+    assert [first[name] for name in shares] == [16 * MIB, 8 * MIB, 4 * MIB, 9 * MIB, 0.25]
     assert (first["capability"], first["kind"], first["lost"]) == ("9.0", "cuda", False)
     assert first["replicas"] == [replica.id]
     assert rows["SIM-1"]["lost"]

@@ -11,6 +11,7 @@ import pytest
 from stoker.controller.cron import Crontab, next_time, unusable
 from stoker.controller.happenings import FunctionSeen, Happening
 from stoker.controller.headline import headline
+from stoker.controller.launching import new_replica_id
 from stoker.controller.ledger import Ledger
 from stoker.controller.log_files import KEPT_BYTES, KEPT_FILES, prune_logs
 from stoker.controller.memory import over_limit
@@ -25,6 +26,8 @@ from stoker.nouns.errors import (
 )
 from stoker.nouns.function import FunctionConfig, Trigger
 from stoker.nouns.record import FunctionRecord, ReplicaRecord
+
+MIB = 1024**2
 
 # The ledger of devices
 
@@ -50,16 +53,16 @@ def test_each_card_carries_the_most_that_its_workers_need(
 
 
 def test_the_ledger_never_promises_more_than_there_is() -> None:
-    ledger = Ledger({"a": 100})
-    config = gpu_config(1, 2, "20")
+    ledger = Ledger({"a": 100 * MIB})
+    config = gpu_config(1, 2, "20MiB")
     granted = 0
     while (fit := ledger.fit(config)) is not None:
         granted += 1
         ledger.take(f"r{granted}", *fit)
     assert granted == 2
-    assert ledger.free() == {"a": 20}
+    assert ledger.free() == {"a": 20 * MIB}
     ledger.give_back("r1")
-    assert ledger.free() == {"a": 60}
+    assert ledger.free() == {"a": 60 * MIB}
 
 
 def test_a_replica_of_unknown_size_takes_only_an_empty_card_and_all_of_it() -> None:
@@ -171,6 +174,30 @@ def test_the_largest_worker_of_a_replica_over_its_limit_is_named(stage: Any) -> 
 def test_shared_pages_are_not_counted_twice(stage: Any) -> None:
     stage.serve(resources={"limits": {"memory": "100"}})
     assert over_limit(stage.world, lambda _: 300, lambda _: 90) == []
+
+
+def test_a_headline_says_where_code_cannot_be_read() -> None:
+    text = (
+        "worker r1.0: Traceback (most recent call last):\n"
+        '  File "/usr/lib/importlib/__init__.py", line 126, in import_module\n'
+        '  File "/home/x/code/main.py", line 3\n    def handler(context, event)\n'
+        "                               ^\nSyntaxError: expected ':'\n"
+    )
+    assert headline(text) == "worker r1.0: SyntaxError: expected ':' (main.py, line 3)"
+
+
+@pytest.mark.parametrize(
+    ("function", "project", "part"),
+    [
+        ("news-text-classify", "news", "text-cla"),
+        ("embedder", "default", "embedder"),
+        ("news", "news", "news"),
+    ],
+)
+def test_a_replicas_id_tells_functions_of_one_project_apart(
+    function: str, project: str, part: str
+) -> None:
+    assert new_replica_id(function, project).rpartition("-")[0] == part
 
 
 def test_a_headline_is_the_last_line_of_a_traceback() -> None:

@@ -505,7 +505,7 @@ def test_an_adopted_draining_replica_goes_on_draining(stage: Any) -> None:
 
 
 def test_an_adopted_replica_keeps_its_bytes_of_the_devices(gpus: Any) -> None:
-    gpus.serve(**gpu(STOKER_GPU_MEMORY="10"))
+    gpus.serve(**gpu(STOKER_GPU_MEMORY="10MiB"))
     other = gpus.restart_controller()
     assert other.world.ledger.used() == gpus.world.ledger.used()
 
@@ -561,8 +561,8 @@ def test_workers_are_pinned_to_their_devices(gpus: Any) -> None:
 
 
 def test_a_card_is_shared_only_when_the_bytes_are_declared(gpus: Any) -> None:
-    first = gpus.serve("one", **gpu(STOKER_GPU_MEMORY="6"))
-    second = gpus.serve("two", **gpu(STOKER_GPU_MEMORY="6"))
+    first = gpus.serve("one", **gpu(STOKER_GPU_MEMORY="6MiB"))
+    second = gpus.serve("two", **gpu(STOKER_GPU_MEMORY="6MiB"))
     assert first.devices == second.devices
     third = gpus.serve("whole", **gpu())
     assert third.devices != first.devices
@@ -609,7 +609,7 @@ def test_the_ledger_is_free_again_only_when_the_processes_are_gone(gpus: Any) ->
     gpus.after(10.5)
     assert sum(gpus.world.ledger.free().values()) == 0
     gpus.dies(replica, status=0)
-    assert sum(gpus.world.ledger.free().values()) == 32
+    assert sum(gpus.world.ledger.free().values()) == 32 * 1024**2
 
 
 def test_a_function_asking_for_gpus_in_a_home_without_runs_on_the_cpu_and_says_so(

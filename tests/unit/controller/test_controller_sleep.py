@@ -8,6 +8,7 @@ from stoker.controller.view import Replica
 from stoker.nouns.record import FunctionState, Phase
 
 Stage = Any
+MIB = 1024**2
 WINDOW = {"scaleResources": [{"windowSize": "60s"}]}
 
 
@@ -19,7 +20,7 @@ def declared(**more: Any) -> dict[str, Any]:
         "resources": {"limits": {"nvidia.com/gpu": 1}},
         "env": [
             {"name": "STOKER_SLEEP_AFTER", "value": "5s"},
-            {"name": "STOKER_GPU_MEMORY", "value": "8"},
+            {"name": "STOKER_GPU_MEMORY", "value": "8MiB"},
         ],
         "triggers": {"http": {"kind": "http", "numWorkers": 2}},
     }
@@ -41,23 +42,23 @@ def held(stage: Stage) -> int:
 
 def test_an_idle_replica_leaves_its_device_and_keeps_its_processes(gpus: Stage) -> None:
     replica = serve(gpus)
-    assert held(gpus) == 16
+    assert held(gpus) == 16 * MIB
     gpus.after(6)
     assert gpus.effects.told_sleep[:2] == [(replica.id, 0), (replica.id, 1)]
-    assert held(gpus) == 16, "until the workers say so the bytes are theirs"
+    assert held(gpus) == 16 * MIB, "until the workers say so the bytes are theirs"
     gpus.fall_asleep(replica)
     assert held(gpus) == 0
     assert gpus.effects.replicas[replica.id].phase is Phase.ASLEEP
     assert gpus.effects.drained == []
     assert gpus.record().state is FunctionState.SCALED_TO_ZERO
-    assert "16 B are free" in gpus.log()
+    assert "16.0 MiB are free" in gpus.log()
 
 
 def test_the_bytes_are_free_only_when_all_workers_have_left(gpus: Stage) -> None:
     replica = serve(gpus)
     gpus.after(6)
     gpus.state(replica, 0, "asleep", sleeps=True)
-    assert held(gpus) == 16
+    assert held(gpus) == 16 * MIB
 
 
 def test_a_request_wakes_the_sleeper_and_starts_no_process(gpus: Stage) -> None:
@@ -67,7 +68,7 @@ def test_a_request_wakes_the_sleeper_and_starts_no_process(gpus: Stage) -> None:
     launches = len(gpus.effects.launches)
     gpus.wake()
     assert sorted(gpus.effects.told_wake) == [(replica.id, 0), (replica.id, 1)]
-    assert held(gpus) == 16
+    assert held(gpus) == 16 * MIB
     assert gpus.record().state is FunctionState.SCALING_FROM_ZERO
     gpus.state(replica, 0, "starting", sleeps=True)
     gpus.ready(replica, sleeps=True)
@@ -80,7 +81,9 @@ def test_a_sleeper_whose_device_was_taken_meanwhile_starts_elsewhere(gpus: Stage
     replica = serve(gpus)
     gpus.after(6)
     gpus.fall_asleep(replica)
-    other = serve(gpus, "other", minReplicas=1, env=[{"name": "STOKER_GPU_MEMORY", "value": "8"}])
+    other = serve(
+        gpus, "other", minReplicas=1, env=[{"name": "STOKER_GPU_MEMORY", "value": "8MiB"}]
+    )
     assert other.devices == replica.devices, "best fit: its room is free"
     gpus.wake()
     awake = [one for one in gpus.world.replicas_of("fn") if not one.asleep]
@@ -122,7 +125,7 @@ def test_one_that_had_work_when_asked_is_awake_and_its_sibling_comes_back(gpus: 
     gpus.state(replica, 0, "asleep", sleeps=True)  # the other one got a request before it heard
     gpus.demand(in_flight=1, by_replica={replica.id: 1})
     assert gpus.effects.told_wake == [(replica.id, 0)]
-    assert held(gpus) == 16
+    assert held(gpus) == 16 * MIB
 
 
 def test_workers_with_nothing_on_the_device_are_never_asked_to_sleep(gpus: Stage) -> None:

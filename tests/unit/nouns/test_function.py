@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from stoker.nouns.errors import InvalidFunction, NoCapacity
 from stoker.nouns.function import FunctionConfig, near_names
 from stoker.nouns.home import Home
-from stoker.nouns.quantity import format_bytes, parse_bytes, parse_duration
+from stoker.nouns.quantity import format_bytes, parse_bytes, parse_device_memory, parse_duration
 
 
 def config(**spec: Any) -> FunctionConfig:
@@ -157,6 +158,22 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         parse_bytes(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (2, "2 bytes? did you mean 2GiB?"),
+        ("16", "16 bytes? did you mean 16GiB?"),
+        ("2048", "2048 bytes? did you mean 2048MiB?"),
+        ("2KiB", "at least 1MiB"),
+        (0, "at least 1MiB"),
+        ("big", "must be a size"),
+    ],
+)
+def test_device_memory_whose_unit_was_forgotten_is_refused(text: str | int, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        parse_device_memory(text)
+
+
 def test_sizes_read_back() -> None:
     assert format_bytes(parse_bytes("16GiB")) == "16.0 GiB"
 
@@ -172,9 +189,30 @@ def test_a_typo_finds_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "known", "near"),
+    [
+        ("errs-ok1", ["errs-m1", "errs-m6", "errs-ok"], ["errs-ok"]),
+        (
+            "projects/shop/ordrs",
+            ["projects/shop/inbox", "projects/shop/orders"],
+            ["projects/shop/orders"],
+        ),
+        ("nws-embedder", ["news-embedder"], ["news-embedder"]),
+        ("text-embedder", ["news-text-embedder"], ["news-text-embedder"]),
+        ("text-classify", ["text-classify-2"], ["text-classify-2"]),
+    ],
+)
+def test_names_are_not_near_because_they_share_a_project(
+    name: str, known: list[str], near: list[str]
+) -> None:
+    assert near_names(name, known) == near
+
+
+@pytest.mark.parametrize(
     ("spec", "text"),
     [
         ({"env": [{"name": "STOKER_GPU_MEMORY", "value": "lots"}]}, "STOKER_GPU_MEMORY must be"),
+        ({"env": [{"name": "STOKER_GPU_MEMORY", "value": "2"}]}, "did you mean 2GiB?"),
         ({"env": [{"name": "STOKER_QUEUE_LIMIT", "value": "0"}]}, "STOKER_QUEUE_LIMIT must be"),
         ({"resources": {"limits": {"nvidia.com/gpu": "²"}}}, "must be a whole number"),
         (

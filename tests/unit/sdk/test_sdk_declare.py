@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -207,6 +208,7 @@ def test_batching_goes_again() -> None:
         ({"timeout": float("nan")}, "timeout", "must be a duration"),
         ({"readiness_timeout": 0.5}, "readiness_timeout", "whole seconds, at least 1"),
         ({"gpu_memory": "much"}, "gpu_memory", "must be a size"),
+        ({"gpu_memory": 2}, "gpu_memory", "2 bytes? did you mean 2GiB?"),
         ({"queue_limit": 0}, "queue_limit", "a whole number of 1 or more"),
         ({"model": ""}, "model", "must be text"),
     ],
@@ -218,6 +220,21 @@ def test_what_is_wrong_is_said_with_what_would_be_right(
     (only,) = refusal(config(), **arguments)
     assert only["field"] == argument
     assert message in only["message"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("worker", "did you mean workers?"),
+        ("quantisation", "did you mean quantization?"),
+        ("zzz", "it takes"),
+    ],
+)
+def test_a_misspelt_argument_is_refused_with_the_one_that_was_meant(
+    argument: str, says: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(says)):
+        stoker.gpu(config(), **{argument: 2})
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:

@@ -296,7 +296,42 @@ async def test_one_record_is_repeated_and_a_whole_shard_is_read_again(orders: St
     assert await orders.repeat(NAME, 0, "a", 99) == 0
     assert texts(await take(orders)) == ["2"]
     await orders.rewind(NAME, 0, "a", 2)
-    assert texts(await take(orders)) == ["2", "3", "2"]
+    assert texts(await take(orders)) == ["2", "3"], "the copy comes by its original"
+    await orders.rewind(NAME, 0, "a", 3)
+    assert texts(await take(orders)) == ["3", "2"], "the original does not come"
+
+
+async def test_a_record_that_fails_again_in_a_replay_is_one_dead_letter_more(orders: Store) -> None:
+    """Each retry is a record of its own: with them the first replay made it four."""
+
+    async def consume() -> None:
+        while records := await take(orders, limit=1):
+            (record,) = records
+            if record.tries < 3:
+                failed = replace(record, tries=record.tries + 1)
+                assert await orders.requeue_record(NAME, "a", failed)
+            else:
+                await orders.bury_record(NAME, "a", record, reason="500", function="fn")
+
+    await put(orders, "poison")
+    for dead in (1, 2, 3):
+        await consume()
+        assert await orders.count_dead(NAME, "a") == dead
+        await orders.rewind(NAME, 0, "a", 1)
+    letters = await orders.list_dead(NAME, "a")
+    assert {letter.record.sequence for letter in letters} == {1}
+
+
+async def test_a_copy_is_read_in_a_replay_when_retention_has_taken_its_original(
+    orders: Store, redis: RealRedis
+) -> None:
+    await put(orders, "1", "2")
+    await take(orders)
+    await orders.ack_records(NAME, 0, "a", [1, 2])
+    assert await orders.repeat(NAME, 0, "a", 1) == 3
+    await orders._link.call("XTRIM", keys.stream(NAME, 0), "MINID", "2-0")
+    await orders.rewind(NAME, 0, "a", 1)
+    assert texts(await take(orders)) == ["2", "1"]
 
 
 async def test_the_bell_rings_once_for_a_consumer_that_found_nothing(orders: Store) -> None:

@@ -10,12 +10,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.api.mlrun.directory import Directory
-from stoker.api.reply import Json
-from stoker.nouns.errors import BadRequest, NotSupported
+from stoker.api.reply import Json, json_body
+from stoker.nouns.errors import BadRequest, NotSubmitted, NotSupported
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_JOB = "running a function as a Kubernetes job: run it with local=True"
+_SCHEDULE = (
+    "schedules of jobs: deploy a function with a cron trigger, or have the system's cron run the "
+    "job with local=True"
+)
 _WHAT = {
-    r"(submit_job|submit)": "running a function as a Kubernetes job: run it with local=True",
+    r"(submit_job|submit)": _JOB,
     r"build/.*": "building images: requirements of a function are installed when it is deployed",
     r"start/function|status/function": "Dask clusters",
     r"projects/[^/]+/schedules.*": "schedules of jobs: a function can have a cron trigger",
@@ -58,6 +63,8 @@ class Absent:
             Route(project + "/model-endpoints", self.no_endpoints, methods=["GET"]),
             Route("/api/v1/projects//model-endpoints", self.no_endpoints, methods=["GET"]),
             Route(project + "/schedules", self.no_schedules, methods=["GET"]),
+            Route("/api/v1/submit_job", self.no_jobs, methods=["POST"]),
+            Route("/api/v1/submit", self.no_jobs, methods=["POST"]),
             Route("/api/v1/{path:path}", self.refuse, methods=_METHODS),
             Route("/api/v2/{path:path}", self.refuse, methods=_METHODS),
         ]
@@ -75,6 +82,16 @@ class Absent:
         """None are made here."""
         await self.directory.require(request.path_params["project"])
         return Json({"schedules": []})
+
+    async def no_jobs(self, request: Request) -> Response:
+        """Always a refusal.
+
+        Raises:
+            NotSubmitted: naming what was asked, and what to do in its place.
+        """
+        asked = f"{request.method} {request.url.path}"
+        what = _SCHEDULE if (await json_body(request)).get("schedule") else _JOB
+        raise NotSubmitted(f"Stoker does not serve {asked} of MLRun's API: {what}")
 
     async def refuse(self, request: Request) -> Response:
         """Always a refusal.

@@ -55,6 +55,9 @@ def check_devices(config: FunctionConfig, capacity: Mapping[str, int]) -> None:
     if config.gpus > len(capacity):
         field = 'spec.resources.limits["nvidia.com/gpu"]'
         message = f"asks for {config.gpus} GPUs; this home has {len(capacity)}"
+    elif not short.workers:
+        field = f"spec.env.{_blamed(config)}"
+        message = _too_large(config, per_worker, source, short)
     else:
         field = f"spec.triggers.{config.http_trigger_name}.numWorkers"
         message = _too_many(config, per_worker, source, short)
@@ -63,16 +66,32 @@ def check_devices(config: FunctionConfig, capacity: Mapping[str, int]) -> None:
     )
 
 
+def _blamed(config: FunctionConfig) -> str:
+    return "STOKER_GPU_MEMORY" if config.env.get("STOKER_GPU_MEMORY") else "STOKER_MODEL"
+
+
+def _too_large(config: FunctionConfig, per_worker: int, source: str, short: Shortfall) -> str:
+    advice = {
+        "STOKER_GPU_MEMORY": "declare what one worker needs, or take a larger GPU",
+        "STOKER_MODEL": "take a smaller model, a lower quantization or a larger GPU",
+    }[_blamed(config)]
+    return (
+        f"one worker needs {format_bytes(per_worker)} ({source}), and {_share(config)} has "
+        f"{format_bytes(short.largest)}: no worker of it fits; {advice}"
+    )
+
+
 def _too_many(config: FunctionConfig, per_worker: int, source: str, short: Shortfall) -> str:
-    share = "each of its GPUs" if config.gpus > 1 else "its GPU"
-    advice = "no worker of it fits: give it more GPUs, or a smaller model"
-    if short.workers:
-        advice = f"with_http(workers={short.workers}) would fit (with_http() alone means 8)"
     return (
         f"{config.workers} workers of {format_bytes(per_worker)} ({source}) need "
-        f"{format_bytes(short.needed)} on {share}, which has {format_bytes(short.largest)}; "
-        f"{advice}"
+        f"{format_bytes(short.needed)} on {_share(config)}, which has "
+        f"{format_bytes(short.largest)}; with_http(workers={short.workers}) would fit "
+        "(with_http() alone means 8)"
     )
+
+
+def _share(config: FunctionConfig) -> str:
+    return "each of its GPUs" if config.gpus > 1 else "its GPU"
 
 
 def sharing_note(config: FunctionConfig, capacity: Mapping[str, int]) -> list[Note]:

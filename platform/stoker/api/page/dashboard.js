@@ -52,6 +52,12 @@ function rate(value) {
   return `${value >= 100 ? Math.round(value) : value.toFixed(1)}/s`;
 }
 
+function errors(share) {
+  if (share === null || share === undefined) return cell("–", "num");
+  const text = share && share < 0.01 ? "<1%" : `${Math.round(share * 100)}%`;
+  return cell(text, !share ? "num" : share < 0.05 ? "num warn" : "num fail");
+}
+
 function spark(name, value) {
   const points = history.get(name) || [];
   points.push(value || 0);
@@ -106,6 +112,7 @@ function functionRow(f) {
   traffic.append(inner);
   row.append(
     name, state, cell(revision, "num"), replicas, cell(f.requests.toLocaleString(), "num"), traffic,
+    errors(f.errorShare),
     cell(f.inFlight, "num"), cell(f.waiting, f.waiting ? "num warn" : "num"),
     cell(f.coldStarts, "num"), cell(seconds(f.wakeP90S), "num"), cell(ago(f.lastActive), "num"),
   );

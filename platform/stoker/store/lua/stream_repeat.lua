@@ -8,4 +8,5 @@ if not entry then
   return {0}
 end
 local fields = fields_of(entry)
-return add({{fields.d, fields.k, fields.i, ARGV[6]}})
+local original = fields.o ~= '0' and fields.o or string.format('%.0f', tonumber(ARGV[7]))
+return add({{fields.d, fields.k, fields.i, ARGV[6], '1', original}})

@@ -9,7 +9,7 @@ if not entry then
   return {0}
 end
 local fields = fields_of(entry)
-local added = add({{fields.d, fields.k, fields.i, ARGV[6]}})
+local added = add({{fields.d, fields.k, fields.i, ARGV[6], '1', fields.n}})
 if added[1] > 0 then
   redis.call('XDEL', KEYS[4], ARGV[7])
   redis.call('HINCRBY', KEYS[5], 'dead:' .. ARGV[6], -#fields.d)

@@ -1,6 +1,6 @@
 -- Makes a group read a shard again from a record on.
 -- KEYS[1]  stoker:stream:<name>:<shard>        stream
--- KEYS[2]  stoker:stream-shard:<name>:<shard>  hash    armed
+-- KEYS[2]  stoker:stream-shard:<name>:<shard>  hash    last, armed, again:<group>
 -- ARGV[1]  group
 -- ARGV[2]  sequence number before the first that is read again
 -- ARGV[3]  channel of the bells
@@ -12,5 +12,8 @@ if type(done) == 'table' and done.err then
   return 0
 end
 redis.call('HDEL', KEYS[2], 'armed')
+-- What was put once more for the group until now is passed over where its original comes again.
+redis.call('HSET', KEYS[2], 'again:' .. ARGV[1],
+  ARGV[2] .. ' ' .. (redis.call('HGET', KEYS[2], 'last') or '0'))
 redis.call('PUBLISH', ARGV[3], ARGV[4] .. ' ' .. ARGV[5])
 return 1

@@ -1,7 +1,7 @@
 -- The next records for a group, and another while of the lease; arms the bell when there are none.
 -- KEYS[1]  stoker:lease:stream:...             string  who reads the shard for the group
 -- KEYS[2]  stoker:stream:<name>:<shard>        stream
--- KEYS[3]  stoker:stream-shard:<name>:<shard>  hash    last, bytes, armed
+-- KEYS[3]  stoker:stream-shard:<name>:<shard>  hash    last, bytes, armed, again:<group>
 -- ARGV[1]  who asks
 -- ARGV[2]  time to live of the lease, milliseconds
 -- ARGV[3]  group
@@ -15,7 +15,20 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {0}
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-local last = tonumber(redis.call('HGET', KEYS[3], 'last') or 0)
+local kept = redis.call('HMGET', KEYS[3], 'last', 'again:' .. ARGV[3])
+local last = tonumber(kept[1] or 0)
+local before, until_ = string.match(kept[2] or '0 0', '(%d+) (%d+)')
+
+-- Whether a record is a copy, from before the last rewind, of one that this brought again.
+local function comes_again(id, fields)
+  local original = tonumber(fields.o)
+  if original <= tonumber(before) or tonumber(string.match(id, '^%d+')) > tonumber(until_) then
+    return false
+  end
+  local at = string.format('%.0f-0', original)
+  return #redis.call('XRANGE', KEYS[2], at, at) == 1
+end
+
 local mine, size = {}, 0
 while #mine < tonumber(ARGV[5]) and size < tonumber(ARGV[6]) do
   local step = math.min(STEP, tonumber(ARGV[5]) - #mine)
@@ -35,7 +48,7 @@ while #mine < tonumber(ARGV[5]) and size < tonumber(ARGV[6]) do
     for index = 1, #entry[2], 2 do
       fields[entry[2][index]] = entry[2][index + 1]
     end
-    if fields.g == '' or fields.g == ARGV[3] then
+    if fields.g == '' or (fields.g == ARGV[3] and not comes_again(entry[1], fields)) then
       mine[#mine + 1] = entry
       size = size + #fields.d
       if fields.x ~= '1' then
@@ -43,7 +56,7 @@ while #mine < tonumber(ARGV[5]) and size < tonumber(ARGV[6]) do
           'JUSTID')
       end
     else
-      -- It was replayed for another group.
+      -- It was replayed for another group, or need not be read twice.
       redis.call('XACK', KEYS[2], ARGV[3], entry[1])
     end
   end
