@@ -1,0 +1,66 @@
+"""Texts to vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stoker.models.encoder import Model, Vectors
+from stoker.models.oip.tensor import Tensor, TensorSpec
+from stoker.models.tasks.parameters import Parameters
+from stoker.models.tasks.task import TaskBase
+from stoker.nouns.errors import BadRequest
+from stoker.nouns.settings import Task
+
+
+class FeatureExtraction(TaskBase[str, Parameters]):
+    """One vector of length 1 for each text: a float32 array of numpy.
+
+    A text over the model's limit is cut, as encoders do.
+    """
+
+    task = Task.FEATURE_EXTRACTION
+    parameters_type = Parameters
+    block_cost = 64
+    """Texts, which the encoder cuts into blocks of like length by itself."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model.manifest, model.folder)
+        self._model = model
+        self.load_seconds = model.load_seconds
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+        return self._model.dimension
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """See `stoker.models.encoder.Model.encode`."""
+        return self._model.encode(texts)
+
+    @property
+    def input_specs(self) -> tuple[TensorSpec, ...]:
+        """See `TaskModel`."""
+        return (TensorSpec("text", "BYTES", (-1,)),)
+
+    @property
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """See `TaskModel`."""
+        return (TensorSpec("embedding", "FP32", (-1, self.dimension)),)
+
+    def read(self, value: Any, options: Parameters) -> str:
+        """See `TaskModel`."""
+        if not isinstance(value, str):
+            raise BadRequest(f"an input must be a text, was a {type(value).__name__}")
+        return value
+
+    def forward(self, items: Sequence[str], options: Parameters) -> list[Any]:
+        """See `TaskBase`."""
+        return list(self._model.encode(items))
+
+    def tensors_from(self, results: Sequence[Any]) -> list[Tensor]:
+        """See `TaskModel`."""
+        rows = np.asarray(results, dtype=np.float32).reshape(-1, self.dimension)
+        return [Tensor("embedding", "FP32", rows)]
