@@ -11,7 +11,21 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from stoker.models.manifest import Manifest
 from stoker.nouns.settings import Quantization, Task
 
-WORDS = "the a cat dog sat ran on under mat tree good bad very not is was and big small red".split()
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sat",
+    "ran",
+    "on",
+    "under",
+    "tree",
+    "good",
+    "bad",
+    "very",
+    "not",
+]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}> {{ m.content }} </s> {% endfor %}"
@@ -157,9 +171,7 @@ def whisper(folder: Path) -> Any:
     )
     extractor = transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=1)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    extractor.save_pretrained(folder)
-    transformers.WhisperProcessor
-    del tokenizer
+    transformers.WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
     return _saved(module, folder)
 
 

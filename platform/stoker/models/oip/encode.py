@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from stoker.models.oip.decode import LENGTH_HEADER, InferRequest
-from stoker.models.oip.tensor import Tensor, to_raw
+from stoker.models.oip.tensor import Tensor, TensorSpec, to_raw
 from stoker.nouns.errors import BadRequest
 
 _RAW_TYPE = "application/octet-stream"
@@ -23,18 +23,23 @@ class Encoded(NamedTuple):
     headers: dict[str, str]
 
 
-def wanted(request: InferRequest, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs that a request wants, in its order.
+def check_outputs(request: InferRequest, specs: Sequence[TensorSpec]) -> None:
+    """Whether the model has the outputs that a request wants.
 
     Raises:
-        BadRequest: the model has no such output.
+        BadRequest: it has not.
     """
-    if not request.outputs:
-        return list(tensors)
-    known = {tensor.name: tensor for tensor in tensors}
+    known = [spec.name for spec in specs]
     for name in request.outputs:
         if name not in known:
             raise BadRequest(f"there is no output {name!r}; there are {', '.join(known)}")
+
+
+def _wanted(request: InferRequest, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs that a request wants, in its order."""
+    if not request.outputs:
+        return list(tensors)
+    known = {tensor.name: tensor for tensor in tensors}
     return [known[name] for name in request.outputs]
 
 
@@ -43,7 +48,7 @@ def response(
 ) -> Encoded:
     """The answer to a request."""
     described, tail = [], []
-    for tensor in wanted(request, tensors):
+    for tensor in _wanted(request, tensors):
         one: dict[str, Any] = {
             "name": tensor.name,
             "datatype": tensor.datatype,

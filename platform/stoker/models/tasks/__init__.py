@@ -8,7 +8,7 @@ becomes of the model's numbers. Does not belong here: requests and their protoco
 
 from __future__ import annotations
 
-from stoker.models.tasks.opening import open_task
+from stoker.models.tasks.opening import as_task, open_task
 from stoker.models.tasks.task import TaskModel
 
-__all__ = ["TaskModel", "open_task"]
+__all__ = ["TaskModel", "as_task", "open_task"]

@@ -40,6 +40,10 @@ class FeatureExtraction(TaskBase[str, Parameters]):
         """See `stoker.models.encoder.Model.encode`."""
         return self._model.encode(texts)
 
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are looked at."""
+        return self._model.token_counts(texts)
+
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
         """See `TaskModel`."""
@@ -50,13 +54,13 @@ class FeatureExtraction(TaskBase[str, Parameters]):
         """See `TaskModel`."""
         return (TensorSpec("embedding", "FP32", (-1, self.dimension)),)
 
-    def read(self, value: Any, options: Parameters) -> str:
+    def read(self, value: Any, _options: Parameters) -> str:
         """See `TaskModel`."""
         if not isinstance(value, str):
             raise BadRequest(f"an input must be a text, was a {type(value).__name__}")
         return value
 
-    def forward(self, items: Sequence[str], options: Parameters) -> list[Any]:
+    def forward(self, items: Sequence[str], _options: Parameters) -> list[Any]:
         """See `TaskBase`."""
         return list(self._model.encode(items))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stoker.models.tasks.generation_parameters import GenerationParameters
 
 if TYPE_CHECKING:
     import torch
@@ -12,21 +14,6 @@ if TYPE_CHECKING:
 
 _TOKENS_A_STEP = 4
 """A call of ``generate`` has a cost of its own; the first piece is one token, to be there soon."""
-
-
-class Wishes(Protocol):
-    """What the writing goes by: see `GenerationParameters`."""
-
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def top_p(self) -> float: ...
-    @property
-    def top_k(self) -> int | None: ...
-    @property
-    def seed(self) -> int | None: ...
-    @property
-    def stop(self) -> tuple[str, ...]: ...
 
 
 class Written(NamedTuple):
@@ -57,7 +44,9 @@ class Generator:
         pad = tokenizer.pad_token_id
         self._pad = next(iter(self._ends), 0) if pad is None else int(pad)
 
-    def write(self, prompts: Sequence[list[int]], room: int, wishes: Wishes) -> list[Written]:
+    def write(
+        self, prompts: Sequence[list[int]], room: int, wishes: GenerationParameters
+    ) -> list[Written]:
         """Continues every prompt by up to ``room`` tokens."""
         import torch
 
@@ -72,13 +61,14 @@ class Generator:
             )
         return [self._written(row, wishes) for row in whole[:, ids.shape[1] :].tolist()]
 
-    def stream(self, prompt: list[int], room: int, wishes: Wishes) -> Iterator[Piece]:
+    def stream(self, prompt: list[int], room: int, wishes: GenerationParameters) -> Iterator[Piece]:
         """Continues one prompt, step by step over one key-value cache."""
         dice = Dice(wishes.seed, self._module.device)
-        ids, sent, written, cache = list(prompt), 0, [], None
+        ids, written = list(prompt), list[int]()
+        sent, cache = 0, None
         while True:
-            left = room - len(written)
-            new, cache = self._step(ids, cache, min(left, _TOKENS_A_STEP if sent else 1), wishes, dice)
+            count = min(room - len(written), _TOKENS_A_STEP if sent else 1)
+            new, cache = self._step(ids, cache, count, wishes, dice)
             ids += new
             written += new
             ended = bool(written) and written[-1] in self._ends
@@ -93,7 +83,7 @@ class Generator:
                 sent = safe
 
     def _step(
-        self, ids: list[int], cache: Any, count: int, wishes: Wishes, dice: Dice
+        self, ids: list[int], cache: Any, count: int, wishes: GenerationParameters, dice: Dice
     ) -> tuple[list[int], Any]:
         import torch
 
@@ -118,7 +108,7 @@ class Generator:
         device = self._module.device
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
-    def _choices(self, wishes: Wishes) -> dict[str, Any]:
+    def _choices(self, wishes: GenerationParameters) -> dict[str, Any]:
         """All of them, so that nothing is left to what the checkpoint's own defaults say."""
         sampled = wishes.temperature > 0
         return {
@@ -131,12 +121,12 @@ class Generator:
             "eos_token_id": sorted(self._ends) or None,
         }
 
-    def _stops(self, wishes: Wishes) -> dict[str, Any]:
+    def _stops(self, wishes: GenerationParameters) -> dict[str, Any]:
         if not wishes.stop:
             return {}
         return {"stop_strings": list(wishes.stop), "tokenizer": self._tokenizer}
 
-    def _written(self, tokens: list[int], wishes: Wishes) -> Written:
+    def _written(self, tokens: list[int], wishes: GenerationParameters) -> Written:
         end = next((at for at, token in enumerate(tokens) if token in self._ends), None)
         kept = tokens if end is None else tokens[: end + 1]
         text, stopped = _cut(self._decoded(kept), wishes.stop)

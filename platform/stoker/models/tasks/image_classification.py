@@ -48,13 +48,13 @@ class ImageClassification(TaskBase["torch.Tensor", ClassParameters]):
         """See `TaskModel`."""
         return self._labels.specs()
 
-    def read(self, value: Any, options: ClassParameters) -> torch.Tensor:
+    def read(self, value: Any, _options: ClassParameters) -> torch.Tensor:
         """See `TaskModel`."""
         processed = self._processor(images=picture(value), return_tensors="pt")
         pixels: torch.Tensor = processed["pixel_values"][0]
         return pixels
 
-    def kind(self, item: torch.Tensor, options: ClassParameters) -> tuple[int, ...]:
+    def kind(self, item: torch.Tensor, _options: ClassParameters) -> tuple[int, ...]:
         """Some processors keep a picture's own size."""
         return tuple(item.shape)
 
@@ -67,7 +67,7 @@ class ImageClassification(TaskBase["torch.Tensor", ClassParameters]):
             logits = self._module(pixel_values=pixels).logits
         return self._labels.results(logits, options)
 
-    def inputs_from(self, tensors: Mapping[str, Tensor], options: ClassParameters) -> list[Any]:
+    def inputs_from(self, tensors: Mapping[str, Tensor]) -> list[Any]:
         """See `TaskModel`."""
         tensor = self._only(tensors)
         return pictures_in(tensor) if tensor.datatype == "UINT8" else list(bytes_in(tensor))

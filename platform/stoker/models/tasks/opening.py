@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stoker.models.encoder import Model
 from stoker.models.manifest import Manifest
 from stoker.models.tasks.adapters import Adapters
 from stoker.models.tasks.task import TaskModel
@@ -24,6 +25,15 @@ _CLASSES = {
     Task.AUTOMATIC_SPEECH_RECOGNITION: "speech_recognition:SpeechRecognition",
 }
 """Names, so that a worker imports its own task's code only."""
+
+
+def as_task(model: Model | TaskModel) -> TaskModel:
+    """What `stoker.models.load.load` gave, as a task: an encoder becomes one."""
+    if not isinstance(model, Model):
+        return model
+    from stoker.models.tasks.feature_extraction import FeatureExtraction
+
+    return FeatureExtraction(model)
 
 
 def open_task(

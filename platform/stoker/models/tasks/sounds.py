@@ -16,13 +16,14 @@ from stoker.nouns.errors import BadRequest
 
 Samples = npt.NDArray[np.float32]
 
+LEAST_RATE, MOST_RATE = 1000, 384_000
 _ZEROS = 16
 """Zero crossings of the filter on each side: a stop band below 1/1000."""
 _ROLLOFF = 0.95
 
 
-def sound(value: Any, rate: int) -> Samples:
-    """The samples of one input, one channel from -1 to 1 at ``rate``.
+def sound(value: Any) -> tuple[Samples, int]:
+    """The samples of one input, one channel from -1 to 1, and how many are a second.
 
     Raises:
         BadRequest: it cannot be read.
@@ -34,7 +35,9 @@ def sound(value: Any, rate: int) -> Samples:
         samples, own = _by_wave(data)
     if not samples.size:
         raise BadRequest("the sound has no samples")
-    return resampled(samples, own, rate)
+    if not LEAST_RATE <= own <= MOST_RATE:
+        raise BadRequest(f"the sound must have {LEAST_RATE} to {MOST_RATE} Hz, was {own}")
+    return samples, own
 
 
 def resampled(samples: Samples, own: int, rate: int) -> Samples:
@@ -65,7 +68,8 @@ def _filter(offset: float, cutoff: float, reach: int) -> Samples:
     t = (np.arange(-reach, reach + 1) - offset) * cutoff
     hann = np.where(np.abs(t) < _ZEROS, np.cos(np.pi * t / (2 * _ZEROS)) ** 2, 0.0)
     taps = np.sinc(t) * hann
-    return (taps / taps.sum()).astype(np.float32)
+    unit: Samples = (taps / taps.sum()).astype(np.float32)
+    return unit
 
 
 def _by_wave(data: bytes) -> tuple[Samples, int]:
@@ -78,15 +82,13 @@ def _by_wave(data: bytes) -> tuple[Samples, int]:
             f"the {len(data)} bytes are no PCM WAV file: {exc or 'it is cut off'}; other formats "
             "need the package soundfile"
         ) from exc
-    if rate <= 0 or channels <= 0:
-        raise BadRequest(f"the WAV file declares {channels} channels at {rate} Hz")
     whole = len(frames) - len(frames) % (width * channels)
     return _pcm(frames[:whole], width).reshape(-1, channels).mean(1, dtype=np.float32), rate
 
 
 def _pcm(frames: bytes, width: int) -> Samples:
     if width == 1:
-        return (np.frombuffer(frames, np.uint8).astype(np.float32) - 128) / 128
+        return np.frombuffer(frames, np.uint8).astype(np.float32) / 128 - 1
     if width == 2:
         return np.frombuffer(frames, "<i2").astype(np.float32) / 2**15
     if width == 4:

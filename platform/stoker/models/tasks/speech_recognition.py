@@ -13,7 +13,7 @@ from stoker.models.manifest import Manifest
 from stoker.models.oip.tensor import FLOATS, Tensor, TensorSpec, texts_tensor
 from stoker.models.tasks.adapters import Adapters
 from stoker.models.tasks.parameters import Parameters
-from stoker.models.tasks.sounds import Samples, resampled, sound
+from stoker.models.tasks.sounds import LEAST_RATE, MOST_RATE, Samples, resampled, sound
 from stoker.models.tasks.task import TaskBase, bytes_in
 from stoker.nouns.errors import BadRequest, UnusableModel
 from stoker.nouns.settings import Task
@@ -35,7 +35,7 @@ class SpeechParameters(Parameters):
     language: str | None = None
     translate: bool = False
     max_new_tokens: int | None = Field(default=None, ge=1)
-    sampling_rate: int | None = Field(default=None, ge=1000, le=384_000)
+    sampling_rate: int | None = Field(default=None, ge=LEAST_RATE, le=MOST_RATE)
 
 
 class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
@@ -81,18 +81,21 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
     def read(self, value: Any, options: SpeechParameters) -> Samples:
         """See `TaskModel`."""
         if isinstance(value, np.ndarray):
-            own = options.sampling_rate or self._rate
-            samples = resampled(value.astype(np.float32), own, self._rate)
+            samples, own = value.astype(np.float32), options.sampling_rate or self._rate
         else:
-            samples = sound(value, self._rate)
-        if self._longest is not None and len(samples) > self._longest:
+            samples, own = sound(value)
+        self._check_length(len(samples) / own)
+        return resampled(samples, own, self._rate)[: self._longest]
+
+    def _check_length(self, seconds: float) -> None:
+        limit = None if self._longest is None else self._longest / self._rate
+        if limit is not None and seconds > limit:
             raise BadRequest(
-                f"the sound takes {len(samples) / self._rate:.1f} s, the model hears "
-                f"{self._longest / self._rate:g} s at once; send it in parts",
-                seconds=round(len(samples) / self._rate, 3),
-                limit=self._longest / self._rate,
+                f"the sound takes {seconds:.1f} s, the model hears {limit:g} s at once; send it "
+                "in parts",
+                seconds=round(seconds, 3),
+                limit=limit,
             )
-        return samples
 
     def forward(self, items: Sequence[Samples], options: SpeechParameters) -> list[Any]:
         """See `TaskBase`."""
@@ -113,7 +116,7 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
         texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
         return [{"text": text} for text in texts]
 
-    def inputs_from(self, tensors: Mapping[str, Tensor], options: SpeechParameters) -> list[Any]:
+    def inputs_from(self, tensors: Mapping[str, Tensor]) -> list[Any]:
         """See `TaskModel`."""
         tensor = self._only(tensors)
         if tensor.datatype not in FLOATS:
@@ -131,9 +134,11 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
 
 
 def _wishes(options: SpeechParameters) -> dict[str, Any]:
-    wishes: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "language": options.language}
-    if options.translate:
-        wishes["task"] = "translate"
+    wishes = {
+        "max_new_tokens": options.max_new_tokens,
+        "language": options.language,
+        "task": "translate" if options.translate else None,
+    }
     return {name: value for name, value in wishes.items() if value is not None}
 
 

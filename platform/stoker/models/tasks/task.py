@@ -28,7 +28,6 @@ class TaskModel(Protocol):
         manifest: how the checkpoint was made.
         folder: where the checkpoint lies.
         load_seconds: what loading took.
-        input_specs, output_specs: what it takes and gives as tensors.
     """
 
     task: ClassVar[Task]
@@ -37,10 +36,14 @@ class TaskModel(Protocol):
     load_seconds: float
 
     @property
-    def input_specs(self) -> tuple[TensorSpec, ...]: ...
+    def input_specs(self) -> tuple[TensorSpec, ...]:
+        """The tensors it takes."""
+        ...
 
     @property
-    def output_specs(self) -> tuple[TensorSpec, ...]: ...
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """The tensors it gives."""
+        ...
 
     def __call__(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any] | None = None
@@ -81,7 +84,7 @@ class TaskModel(Protocol):
         """The inputs in what JSON has as ``inputs``; None when it is one input by itself."""
         ...
 
-    def inputs_from(self, tensors: Mapping[str, Tensor], options: Any) -> list[Any]:
+    def inputs_from(self, tensors: Mapping[str, Tensor]) -> list[Any]:
         """The inputs in tensors, one for each of the first axis.
 
         Raises:
@@ -134,11 +137,11 @@ class TaskBase(ABC, Generic[Item, Options]):
     def tensors_from(self, results: Sequence[Any]) -> list[Tensor]:
         """See `TaskModel`."""
 
-    def cost(self, item: Item) -> int:
+    def cost(self, _item: Item) -> int:
         """How much of a block an item takes: its tokens, for texts."""
         return 1
 
-    def kind(self, item: Item, options: Options) -> Hashable:
+    def kind(self, _item: Item, _options: Options) -> Hashable:
         """Items of different kinds never run together."""
         return None
 
@@ -177,7 +180,7 @@ class TaskBase(ABC, Generic[Item, Options]):
         """See `TaskModel`."""
         return document if isinstance(document, list) else None
 
-    def inputs_from(self, tensors: Mapping[str, Tensor], options: Options) -> list[Any]:
+    def inputs_from(self, tensors: Mapping[str, Tensor]) -> list[Any]:
         """See `TaskModel`: the elements of the one input tensor."""
         return texts_in(self._only(tensors))
 

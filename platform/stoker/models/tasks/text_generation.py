@@ -6,13 +6,11 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import Field, field_validator
-
 from stoker.models.manifest import Manifest
 from stoker.models.oip.tensor import Tensor, TensorSpec, texts_tensor
 from stoker.models.tasks.adapters import Adapters
 from stoker.models.tasks.generating import Generator, Piece, Written
-from stoker.models.tasks.parameters import Parameters
+from stoker.models.tasks.generation_parameters import GenerationParameters
 from stoker.models.tasks.task import TaskBase
 from stoker.models.tasks.texts import Texts
 from stoker.nouns.errors import BadRequest
@@ -22,38 +20,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DEFAULT_NEW_TOKENS = 128
-MOST_NEW_TOKENS = 8192
-"""Where the model's context is not known, nothing else bounds a request."""
-
-
-class GenerationParameters(Parameters):
-    """Of text generation.
-
-    Attributes:
-        max_new_tokens: the most tokens to write.
-        temperature: 0 takes the likeliest token, always; higher is more varied.
-        top_p: draw from the likeliest tokens that together have this chance.
-        top_k: draw from so many of the likeliest tokens; null is all.
-        seed: the same seed, prompt and temperature give the same text; such a prompt runs alone.
-        stop: texts at which it ends; they are not part of the answer.
-        return_full_text: the prompt before it.
-    """
-
-    max_new_tokens: int | None = Field(default=None, ge=1, le=MOST_NEW_TOKENS)
-    temperature: float = Field(default=0.0, ge=0.0, le=10.0)
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    top_k: int | None = Field(default=None, ge=1)
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    stop: tuple[str, ...] = ()
-    return_full_text: bool = False
-
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        stops = (value,) if isinstance(value, str) else value
-        if isinstance(stops, (list, tuple)) and (len(stops) > 16 or "" in stops):
-            raise ValueError("must be up to 16 texts, none of them empty")
-        return stops or ()
 
 
 class Prompt(NamedTuple):
@@ -122,7 +88,7 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
         """Tokens of its key-value cache at the end."""
         return len(item.ids) + item.room
 
-    def kind(self, item: Prompt, options: GenerationParameters) -> Hashable:
+    def kind(self, item: Prompt, _options: GenerationParameters) -> Hashable:
         """One batch writes up to one number of tokens."""
         return item.room
 
@@ -133,9 +99,7 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
             written = [self._generator.write([item.ids], item.room, options)[0] for item in items]
         else:
             written = self._generator.write([item.ids for item in items], items[0].room, options)
-        return [
-            self._result(item, one, options) for item, one in zip(items, written, strict=True)
-        ]
+        return [self._result(item, one, options) for item, one in zip(items, written, strict=True)]
 
     def stream(self, item: Prompt, options: GenerationParameters) -> Iterator[Piece]:
         """The text in pieces, as it is written; the last has the reason why it ends.

@@ -60,9 +60,7 @@ class TokenClassification(TaskBase[Sentence, EntityParameters]):
         if not self._texts.tokenizer.is_fast:
             raise UnusableModel(f"{folder}: its tokenizer cannot say where in a text a token is")
         # For what it makes of scores; the model is run here.
-        self._pipeline = TokenClassificationPipeline(
-            model=module, tokenizer=self._texts.tokenizer
-        )
+        self._pipeline = TokenClassificationPipeline(model=module, tokenizer=self._texts.tokenizer)
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
