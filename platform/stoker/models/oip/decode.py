@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from stoker.models.oip.tensor import DTYPES, FLOATS, Tensor, Values, elements, f
 from stoker.nouns.errors import BadRequest
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
+_LENGTH = re.compile("[0-9]{1,12}")
 _SHOWN = 60
 
 
@@ -93,7 +95,7 @@ def _parts(body: Any, header_length: str | None) -> tuple[dict[str, Any], bytes]
         raise BadRequest("the body must be a JSON object with inputs")
     size = len(body)
     if header_length is not None:
-        if not header_length.isdigit() or int(header_length) > len(body):
+        if not _LENGTH.fullmatch(header_length) or int(header_length) > len(body):
             raise BadRequest(
                 f"{LENGTH_HEADER} must be a number of bytes up to the body's {len(body)}, was "
                 f"{header_length[:_SHOWN]!r}"

@@ -95,7 +95,8 @@ def to_raw(tensor: Tensor) -> bytes:
     if tensor.datatype == "BYTES":
         items: list[bytes] = list(tensor.values.ravel())
         return b"".join(len(item).to_bytes(4, "little") + item for item in items)
-    values = np.ascontiguousarray(tensor.values, dtype=DTYPES[tensor.datatype])
+    with np.errstate(over="ignore"):  # too large for FP16: infinity, as IEEE 754 has it
+        values = np.ascontiguousarray(tensor.values, dtype=DTYPES[tensor.datatype])
     if tensor.datatype == "BF16":
         return _rounded(values).tobytes()
     return values.tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,10 +42,13 @@ class Adapters:
         for name, text in folders.items():
             folder = str(_folder(name, text))
             try:
-                if wrapped is None:
-                    wrapped = PeftModel.from_pretrained(module, folder, adapter_name=name)
-                else:
-                    wrapped.load_adapter(folder, adapter_name=name)
+                with warnings.catch_warnings():
+                    # peft asks transformers by a name that is going away.
+                    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`")
+                    if wrapped is None:
+                        wrapped = PeftModel.from_pretrained(module, folder, adapter_name=name)
+                    else:
+                        wrapped.load_adapter(folder, adapter_name=name)
             except Exception as exc:  # peft raises anything here
                 raise UnusableModel(
                     f"STOKER_ADAPTER {name!r}: {folder} does not fit the model: "
