@@ -23,8 +23,8 @@ class FeatureExtraction(TaskBase[str, Parameters]):
 
     task = Task.FEATURE_EXTRACTION
     parameters_type = Parameters
-    block_cost = 64
-    """Texts, which the encoder cuts into blocks of like length by itself."""
+    block_cost = 32_768
+    """Letters: some dozens of texts, which the encoder cuts into blocks by their tokens."""
 
     def __init__(self, model: Model) -> None:
         super().__init__(model.manifest, model.folder)
@@ -59,6 +59,10 @@ class FeatureExtraction(TaskBase[str, Parameters]):
         if not isinstance(value, str):
             raise BadRequest(f"an input must be a text, was a {type(value).__name__}")
         return value
+
+    def cost(self, item: str) -> int:
+        """Its letters, so that texts of like length are encoded in one go."""
+        return max(1, len(item))
 
     def forward(self, items: Sequence[str], _options: Parameters) -> list[Any]:
         """See `TaskBase`."""
