@@ -199,6 +199,21 @@ def test_what_is_no_sound_is_refused(hearer, value, message):
         hearer([value])
 
 
+def test_languages_are_called_by_code_or_name_and_others_refused(hearer, monkeypatch):
+    known = {"<|en|>": 5, "<|de|>": 6}
+    monkeypatch.setattr(hearer._module.generation_config, "lang_to_id", known, raising=False)
+    for language in ("de", "German", "EN"):
+        assert hearer.options({"language": language}).language == language
+    with pytest.raises(BadRequest, match="does not know 'klingon'; it knows de, en"):
+        hearer.options({"language": "klingon"})
+
+
+def test_more_words_than_the_model_writes_are_refused(hearer):
+    with pytest.raises(BadRequest, match="max_new_tokens: must be at most 20, was 21"):
+        hearer.options({"max_new_tokens": 21})
+    hearer([tone()], {"max_new_tokens": 18})
+
+
 def test_a_model_of_one_language_translates_nothing(hearer):
     with pytest.raises(BadRequest, match="knows one language only"):
         hearer([tone()], {"translate": True})

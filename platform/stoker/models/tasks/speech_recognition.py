@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+_PROMPT_TOKENS = 4
+"""Of Whisper's decoder: start, language, task, no time stamps."""
+
+
 class SpeechParameters(Parameters):
     """Of automatic speech recognition.
 
@@ -71,10 +75,12 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
     def options(self, parameters: Mapping[str, Any], *, tensors: bool = False) -> SpeechParameters:
         """See `TaskModel`."""
         options = super().options(parameters, tensors=tensors)
-        languages = getattr(self._module.generation_config, "lang_to_id", None) or {}
-        if (options.language or options.translate) and not languages:
+        self._check_language(options)
+        most = getattr(self._module.config, "max_target_positions", None)
+        if most and options.max_new_tokens and options.max_new_tokens > most - _PROMPT_TOKENS:
             raise BadRequest(
-                "parameters.language, parameters.translate: this model knows one language only"
+                f"parameters.max_new_tokens: must be at most {most - _PROMPT_TOKENS}, was "
+                f"{options.max_new_tokens}"
             )
         return options
 
@@ -86,6 +92,19 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
             samples, own = sound(value)
         self._check_length(len(samples) / own)
         return resampled(samples, own, self._rate)[: self._longest]
+
+    def _check_language(self, options: SpeechParameters) -> None:
+        known = getattr(self._module.generation_config, "lang_to_id", None) or {}
+        if (options.language or options.translate) and not known:
+            raise BadRequest(
+                "parameters.language, parameters.translate: this model knows one language only"
+            )
+        if options.language and f"<|{_code(options.language)}|>" not in known:
+            codes = ", ".join(sorted(name.strip("<|>") for name in known))
+            raise BadRequest(
+                f"parameters.language: the model does not know {options.language!r:.40}; it knows "
+                f"{codes}"
+            )
 
     def _check_length(self, seconds: float) -> None:
         limit = None if self._longest is None else self._longest / self._rate
@@ -131,6 +150,13 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
     def tensors_from(self, results: Sequence[Any]) -> list[Tensor]:
         """See `TaskModel`."""
         return [texts_tensor("text", [one["text"] for one in results])]
+
+
+def _code(language: str) -> str:
+    """``en`` of "English", "en" and "EN"."""
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    return str(TO_LANGUAGE_CODE.get(language.lower(), language.lower()))
 
 
 def _wishes(options: SpeechParameters) -> dict[str, Any]:

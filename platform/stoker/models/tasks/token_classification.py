@@ -60,7 +60,12 @@ class TokenClassification(TaskBase[Sentence, EntityParameters]):
         if not self._texts.tokenizer.is_fast:
             raise UnusableModel(f"{folder}: its tokenizer cannot say where in a text a token is")
         # For what it makes of scores; the model is run here.
-        self._pipeline = TokenClassificationPipeline(model=module, tokenizer=self._texts.tokenizer)
+        self._pipeline = TokenClassificationPipeline(
+            model=module,
+            tokenizer=self._texts.tokenizer,
+            # Left to itself it moves the model to the first card there is.
+            device=None if hasattr(module, "hf_device_map") else module.device,
+        )
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
