@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from importlib import metadata
 from urllib.parse import unquote
 
 import orjson
@@ -107,9 +108,11 @@ class Pages:
         if rest == "/health/live":
             return _json({"live": True})
         if rest == "/health/ready":
-            return self._readiness()
+            self._readiness()
+            return _json({"ready": True})
         if rest == "/":
-            return _json({"name": "stoker", "extensions": []})
+            version = metadata.version("stoker")
+            return _json({"name": "stoker", "version": version, "extensions": []})
         raise NotFound(f"no route /v2{rest}")
 
     def _served(self) -> list[Lane]:

@@ -50,6 +50,10 @@ class Model:
         """Length of the vectors."""
         return self.manifest.dimension
 
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each text are looked at."""
+        return [len(row) for row in self._tokens.ids(texts)]
+
     def encode(self, texts: Sequence[str]) -> Vectors:
         """One vector of length 1 for each text: float32 [len(texts), dimension].
 

@@ -65,6 +65,9 @@ _OPTIONAL: dict[ZygoteKind, tuple[str, ...]] = {
         "stoker.models.onnx_session",
         "stoker.models.torch_session",
         "stoker.models.tokens",
+        "stoker.models.serve",
+        "stoker.models.serving.running",
+        "stoker.models.tasks.feature_extraction",
     ),
     ZygoteKind.MLRUN: ("pandas", "numpy"),
 }

@@ -1,0 +1,111 @@
+"""Running within the memory there is: one retry at half the batch, then an error with the bytes."""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import psutil
+
+from stoker.nouns.errors import InsufficientStorage
+from stoker.nouns.quantity import format_bytes
+
+Item = TypeVar("Item")
+Forward = Callable[[Sequence[Any]], list[Any]]
+
+_UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_TRIED = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
+"""torch says so of cards ("Tried to allocate 2.00 GiB") and of the host ("… 64 bytes")."""
+
+
+def attempt(forward: Forward, items: Sequence[Any]) -> list[Any]:
+    """The results of a batch; an exception in the place of each that failed.
+
+    Out of memory: what is cached is given back and the two halves are tried, once. Any other
+    failure: each item is tried alone, so that one never fails its neighbours. Models change
+    nothing, so running them again is safe.
+    """
+    failure = _try(forward, items)
+    if isinstance(failure, list):
+        return failure
+    if not is_out_of_memory(failure):
+        if len(items) == 1:
+            return [failure]
+        return [result for item in items for result in _settled(forward, [item], len(items))]
+    _release(failure)
+    half = (len(items) + 1) // 2
+    parts = [part for part in (items[:half], items[half:]) if part]
+    return [result for part in parts for result in _settled(forward, part, len(items))]
+
+
+def is_out_of_memory(exc: BaseException) -> bool:
+    """Whether an exception means that memory ran out, of a device or of the host."""
+    torch = sys.modules.get("torch")
+    if isinstance(exc, MemoryError) or (torch and isinstance(exc, torch.OutOfMemoryError)):
+        return True
+    text = str(exc)
+    return isinstance(exc, RuntimeError) and (
+        "DefaultCPUAllocator: can't allocate" in text
+        or "DefaultCPUAllocator: not enough memory" in text
+        or "CUDA out of memory" in text
+    )
+
+
+def bytes_wanted(exc: BaseException) -> int | None:
+    """The allocation that failed, if the exception says how large it was."""
+    found = _TRIED.search(str(exc))
+    return int(float(found[1]) * _UNITS[_unit(found[2])]) if found else None
+
+
+def _unit(text: str) -> str:
+    return next(unit for unit in _UNITS if unit.lower() == text.lower())
+
+
+def _try(forward: Forward, items: Sequence[Any]) -> list[Any] | Exception:
+    try:
+        return forward(items)
+    except Exception as exc:
+        # What the frames hold is the memory that the retry needs.
+        return exc.with_traceback(None) if is_out_of_memory(exc) else exc
+
+
+def _settled(forward: Forward, items: Sequence[Any], tried: int) -> list[Any]:
+    outcome = _try(forward, items)
+    if isinstance(outcome, list):
+        return outcome
+    if is_out_of_memory(outcome):
+        _release(outcome)
+        return [refusal(outcome, tried, len(items)) for _ in items]
+    return [outcome for _ in items]
+
+
+def refusal(exc: BaseException, tried: int, half: int) -> InsufficientStorage:
+    """The error of a request for which there is not enough memory."""
+    wanted, free = bytes_wanted(exc), _free()
+    lacking = f"an allocation of {wanted} bytes ({format_bytes(wanted)}) failed" if wanted else ""
+    detail = {} if wanted is None else {"bytes_wanted": wanted}
+    return InsufficientStorage(
+        f"out of memory with a batch of {tried} and again with {half}: "
+        f"{lacking or 'an allocation failed'}, {free} bytes ({format_bytes(free)}) are free; send "
+        "shorter or fewer inputs at once, or give the function more memory",
+        bytes_free=free,
+        **detail,
+    )
+
+
+def _free() -> int:
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _release(exc: BaseException) -> None:
+    exc.__traceback__ = exc.__context__ = None
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,117 @@
+"""LoRA adapters: chosen per request, several over one base model."""
+
+import copy
+
+import peft
+import pytest
+import torch
+
+import tiny_tasks
+from stoker.models.tasks import open_task
+from stoker.nouns.errors import BadRequest, UnusableModel
+from stoker.nouns.settings import ModelSettings, Task
+
+pytestmark = [
+    pytest.mark.models,
+    # peft asks transformers by a name that is going away.
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning"),
+]
+TEXTS = ["the cat sat", "a very good dog ran under the tree"]
+
+
+def save_adapter(base, folder, seed, *, task_type="SEQ_CLS"):
+    """A random adapter of a copy of ``base``; the copy with the adapter merged into its weights."""
+    torch.manual_seed(seed)
+    config = peft.LoraConfig(
+        r=4, lora_alpha=16, target_modules=["query", "value"], task_type=task_type,
+        init_lora_weights=False,
+    )  # fmt: skip
+    wrapped = peft.get_peft_model(copy.deepcopy(base), config)
+    wrapped.save_pretrained(folder)
+    return wrapped.merge_and_unload().eval()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapted")
+    base = tiny_tasks.bert(folder, "BertForSequenceClassification", num_labels=3)
+    plain = opened(copy.deepcopy(base), folder)
+    merged = {
+        name: opened(save_adapter(base, folder / name, seed), folder)
+        for seed, name in enumerate(("legal", "medical"))
+    }
+    adapters = {name: str(folder / name) for name in merged}
+    return opened(base, folder, adapters), plain, merged
+
+
+def opened(module, folder, adapters=None):
+    settings = ModelSettings(task=Task.TEXT_CLASSIFICATION, adapters=adapters or {})
+    return open_task(module, folder, tiny_tasks.manifest(Task.TEXT_CLASSIFICATION), settings)
+
+
+def scores(results):
+    return [{one["label"]: pytest.approx(one["score"], abs=1e-5) for one in row} for row in results]
+
+
+def plainly(results):
+    return [{one["label"]: one["score"] for one in row} for row in results]
+
+
+def test_a_request_s_adapter_gives_what_the_merged_model_gives(made):
+    model, plain, merged = made
+    for name, other in merged.items():
+        assert plainly(model(TEXTS, {"adapter": name})) == scores(other(TEXTS))
+    assert plainly(model(TEXTS)) == scores(plain(TEXTS))
+    answers = [plainly(one(TEXTS)) for one in (plain, *merged.values())]
+    assert answers[0] != answers[1] != answers[2]
+
+
+def test_an_adapter_leaves_nothing_behind(made):
+    model, plain, merged = made
+    for name in ("legal", "", "medical", "legal", ""):
+        expected = merged[name] if name else plain
+        assert plainly(model(TEXTS, {"adapter": name})) == scores(expected(TEXTS))
+
+
+def test_an_unknown_adapter_is_refused_with_the_names_there_are(made):
+    with pytest.raises(BadRequest, match="no adapter 'law'; there are legal, medical"):
+        made[0](TEXTS, {"adapter": "law"})
+
+
+def test_a_folder_that_is_no_adapter_is_refused(made, tmp_path):
+    with pytest.raises(UnusableModel, match=r"STOKER_ADAPTER 'x': .* has no adapter_config.json"):
+        opened(made[1]._module, made[1].folder, {"x": str(tmp_path)})
+
+
+def test_an_adapter_of_another_model_is_refused(made, tmp_path):
+    other = tiny_tasks.llama(tmp_path / "llama")
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    peft.get_peft_model(other, config).save_pretrained(tmp_path / "other")
+    with pytest.raises(UnusableModel, match="does not fit the model"):
+        opened(copy.deepcopy(made[1]._module), made[1].folder, {"x": str(tmp_path / "other")})
+
+
+def test_a_text_is_written_with_an_adapter_too(tmp_path):
+    base = tiny_tasks.llama(tmp_path)
+    torch.manual_seed(5)
+    config = peft.LoraConfig(
+        r=4, lora_alpha=64, target_modules=["q_proj", "v_proj"], init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    wrapped = peft.get_peft_model(copy.deepcopy(base), config)
+    wrapped.save_pretrained(tmp_path / "style")
+    task = Task.TEXT_GENERATION
+
+    def opened_with(module, adapters):
+        settings = ModelSettings(task=task, adapters=adapters)
+        return open_task(module, tmp_path, tiny_tasks.manifest(task), settings)
+
+    merged = opened_with(wrapped.merge_and_unload().eval(), {})
+    model = opened_with(base, {"style": str(tmp_path / "style")})
+    wish = {"max_new_tokens": 10}
+    expected = merged(["hello"], wish)
+    assert model(["hello"], wish | {"adapter": "style"}) == expected
+    assert model(["hello"], wish) != expected
+    options = model.options(wish | {"adapter": "style"})
+    pieces = list(model.stream(model.read("hello", options), options))
+    assert "".join(piece.text for piece in pieces) == expected[0]["generated_text"]

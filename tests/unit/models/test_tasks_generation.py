@@ -1,0 +1,186 @@
+"""Text generation: batches, streams, chats, budgets."""
+
+import pytest
+import torch
+import transformers
+
+import tiny_tasks
+from stoker.models.tasks import open_task
+from stoker.models.tasks.generating import _unsure
+from stoker.nouns.errors import BadRequest
+from stoker.nouns.settings import ModelSettings, Task
+
+pytestmark = pytest.mark.models
+PROMPTS = ["hello", "a much longer prompt than that", "hi there"]
+CHAT = [{"role": "user", "content": "hey"}]
+
+
+def opened(folder, **more):
+    module = tiny_tasks.llama(folder, **more)
+    settings = ModelSettings(task=Task.TEXT_GENERATION)
+    return open_task(module, folder, tiny_tasks.manifest(Task.TEXT_GENERATION), settings)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return opened(tmp_path_factory.mktemp("llama"))
+
+
+def streamed(model, prompt, parameters):
+    options = model.options(parameters)
+    return list(model.stream(model.read(prompt, options), options))
+
+
+def test_it_writes_what_transformers_pipeline_writes(model):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model.folder)
+    pipeline = transformers.pipeline(
+        "text-generation", model=model._generator._module, tokenizer=tokenizer
+    )
+    for prompt in PROMPTS:
+        theirs = pipeline(prompt, max_new_tokens=12, do_sample=False)
+        ours = model([prompt], {"max_new_tokens": 12, "return_full_text": True})
+        assert ours[0]["generated_text"] == theirs[0]["generated_text"]
+
+
+def test_a_prompt_gets_the_same_answer_in_a_batch_and_alone(model):
+    together = model(PROMPTS, {"max_new_tokens": 12})
+    assert together == [model([prompt], {"max_new_tokens": 12})[0] for prompt in PROMPTS]
+    assert len({one["generated_text"] for one in together}) == 3
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"max_new_tokens": 13},
+        {"max_new_tokens": 1},
+        {"max_new_tokens": 13, "temperature": 1.4, "seed": 5},
+        {"max_new_tokens": 13, "temperature": 2.0, "seed": 5, "top_p": 0.8, "top_k": 20},
+    ],
+)
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_stream_is_the_whole_answer_in_pieces(model, prompt, parameters):
+    pieces = streamed(model, prompt, parameters)
+    (whole,) = model([prompt], parameters)
+    assert "".join(piece.text for piece in pieces) == whole["generated_text"]
+    assert [piece.finish_reason for piece in pieces][-1] == whole["finish_reason"]
+    assert not any(piece.finish_reason for piece in pieces[:-1])
+    assert pieces[-1].tokens == whole["generated_tokens"]
+    if parameters["max_new_tokens"] > 4:
+        assert len(pieces) > 1
+
+
+def test_a_seed_gives_the_same_text_whoever_asks_beside_it(model):
+    seeded = {"max_new_tokens": 12, "temperature": 1.5, "seed": 11}
+    alone = model(["hello"], seeded)[0]
+    assert model(["hi there", "hello"], seeded)[1] == alone
+    assert model(["hello"], seeded | {"seed": 12})[0] != alone
+
+
+def test_a_seed_leaves_the_randomness_of_others_as_it_was(model):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    model(["hello"], {"max_new_tokens": 4, "temperature": 1.5, "seed": 11})
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_it_ends_before_a_stop_text(model):
+    whole = model(["hello"], {"max_new_tokens": 12})[0]["generated_text"]
+    stop = whole[2:4]
+    (cut,) = model(["hello"], {"max_new_tokens": 12, "stop": stop})
+    assert cut["generated_text"] == whole[: whole.index(stop)]
+    assert cut["finish_reason"] == "stop"
+    assert cut["generated_tokens"] < 12
+    pieces = streamed(model, "hello", {"max_new_tokens": 12, "stop": [stop]})
+    assert "".join(piece.text for piece in pieces) == cut["generated_text"]
+    assert pieces[-1].finish_reason == "stop"
+
+
+def test_one_that_stops_early_leaves_its_neighbours_to_go_on(model):
+    whole = model(PROMPTS, {"max_new_tokens": 12})
+    stop = whole[0]["generated_text"][2:4]
+    assert all(stop not in one["generated_text"] for one in whole[1:])
+    cut = model(PROMPTS, {"max_new_tokens": 12, "stop": [stop]})
+    assert cut[0]["finish_reason"] == "stop"
+    assert cut[1:] == whole[1:]
+
+
+def test_the_start_of_a_stop_text_is_not_given_away():
+    assert _unsure("and so", ["so on"]) == 2
+    assert _unsure("and s", ["so on", "nothing"]) == 1
+    assert _unsure("and", ["so on"]) == 0
+    assert _unsure("half a letter \ufffd", []) == 1
+
+
+def test_its_own_end_is_a_stop(model, monkeypatch):
+    token = model._generator._tokenizer(
+        model(["hello"], {"max_new_tokens": 1})[0]["generated_text"]
+    )
+    monkeypatch.setattr(model._generator, "_ends", frozenset(token["input_ids"]))
+    (result,) = model(["hello"], {"max_new_tokens": 9})
+    assert (result["finish_reason"], result["generated_tokens"]) == ("stop", 1)
+    assert streamed(model, "hello", {"max_new_tokens": 9})[-1].finish_reason == "stop"
+
+
+def test_a_chat_goes_through_the_model_s_template(model):
+    expected = model(["<user> hey </s> <assistant>"], {"max_new_tokens": 6})
+    for chat in (CHAT, {"messages": CHAT}):
+        assert model([chat], {"max_new_tokens": 6}) == expected
+
+
+def test_a_list_of_messages_is_one_input_and_a_list_of_texts_several(model):
+    assert model.inputs_of("hello") is None
+    assert model.inputs_of(CHAT) is None
+    assert model.inputs_of({"messages": CHAT}) is None
+    assert model.inputs_of(PROMPTS) == PROMPTS
+    assert model.inputs_of([CHAT, CHAT]) == [CHAT, CHAT]
+    assert model.inputs_of([{"messages": CHAT}]) == [{"messages": CHAT}]
+
+
+def test_a_model_without_a_template_takes_no_chat(tmp_path):
+    with pytest.raises(BadRequest, match="no chat template"):
+        opened(tmp_path, chat=False)([CHAT])
+
+
+@pytest.mark.parametrize("value", [3, [], [{"role": "user"}], {"messages": "hey"}, {}])
+def test_what_is_neither_text_nor_chat_is_refused(model, value):
+    with pytest.raises(BadRequest, match="must be a text, or a chat"):
+        model([value])
+
+
+def test_an_empty_text_is_refused(model):
+    with pytest.raises(BadRequest, match="empty text"):
+        model([""])
+
+
+def test_more_tokens_than_the_context_are_refused_with_the_numbers(model):
+    with pytest.raises(BadRequest) as caught:
+        model(["x" * 90], {"max_new_tokens": 7})
+    assert "90 tokens and 7 may be written: 97 in all, the model's context is 96" in str(
+        caught.value
+    )
+    assert caught.value.detail == {"prompt_tokens": 90, "max_new_tokens": 7, "limit": 96}
+    assert model(["x" * 90], {"max_new_tokens": 6})[0]["generated_tokens"] == 6
+
+
+def test_without_a_wish_it_writes_as_much_as_there_is_room_for(model):
+    texts = ["x" * 90, "hello"]
+    results = model(texts)
+    assert [one["generated_tokens"] for one in results] == [6, 91]
+    with pytest.raises(BadRequest, match="96 tokens and 1 may be written"):
+        model(["x" * 96])
+
+
+def test_a_stream_that_is_left_ends_there(model):
+    options = model.options({"max_new_tokens": 40})
+    pieces = model.stream(model.read("hello", options), options)
+    next(pieces)
+    pieces.close()
+    assert list(pieces) == []
+
+
+def test_tensors_are_the_texts_and_why_they_end(model):
+    results = model(PROMPTS, {"max_new_tokens": 3})
+    text, reason = model.tensors_from(results)
+    assert [one.decode() for one in text.values] == [one["generated_text"] for one in results]
+    assert list(reason.values) == [b"length"] * 3
