@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from stoker.decide.fit import bytes_per_gpu
 from stoker.decide.place import place
@@ -19,6 +19,8 @@ class Ledger:
     def __init__(self, capacity: Mapping[str, int]) -> None:
         self.capacity = dict(capacity)
         self._held: dict[str, dict[str, int]] = {}
+        self._promised: dict[str, dict[str, int]] = {}
+        """By function: what is being cleared for it. Nobody else may take those bytes meanwhile."""
 
     def free(self) -> dict[str, int]:
         """Free bytes by device; never negative."""
@@ -45,12 +47,55 @@ class Ledger:
         """The replica's processes are gone."""
         self._held.pop(replica, None)
 
+    def held(self, replica: str) -> Mapping[str, int]:
+        """What the replica holds, by device."""
+        return self._held.get(replica, {})
+
+    def promise(self, function: str, devices: tuple[str, ...], bytes_each: int | None) -> None:
+        """Keeps room for a function's next replica; ``None`` bytes are the devices whole."""
+        self._promised[function] = {
+            device: min(self.capacity[device], bytes_each or self.capacity[device])
+            for device in devices
+        }
+
+    def promised(self, function: str) -> Mapping[str, int]:
+        """What is being cleared for the function, by device."""
+        return self._promised.get(function, {})
+
+    def forget_promise(self, function: str) -> None:
+        """It has started, or wants no replica any more."""
+        self._promised.pop(function, None)
+
+    def free_for(self, function: str, leaving: Iterable[str] = ()) -> dict[str, int]:
+        """Free bytes by device, less what others were promised; never negative.
+
+        Args:
+            function: for whom; its own promise is no obstacle.
+            leaving: replicas whose bytes count as given back.
+        """
+        free = {device: size - self.used()[device] for device, size in self.capacity.items()}
+        kept = [held for name, held in self._promised.items() if name != function]
+        for replica in leaving:
+            for device, count in self.held(replica).items():
+                free[device] += count
+        for held in kept:
+            for device, count in held.items():
+                free[device] -= count
+        return {device: max(0, left) for device, left in free.items()}
+
+    def each(self, config: FunctionConfig) -> int | None:
+        """Bytes of one replica on each of its GPUs; None: it is unknown and takes them whole."""
+        declared = config.env.get("STOKER_GPU_MEMORY")
+        if not declared:
+            return None
+        return bytes_per_gpu(parse_bytes(declared), config.workers, config.gpus)
+
     def holders(self, ignoring: frozenset[str] = frozenset()) -> list[str]:
         """Replicas that hold bytes of some device."""
         return sorted(r for r, held in self._held.items() if held and r not in ignoring)
 
     def fit(
-        self, config: FunctionConfig, without: frozenset[str] = frozenset()
+        self, config: FunctionConfig, without: frozenset[str] = frozenset(), function: str = ""
     ) -> tuple[tuple[str, ...], int] | None:
         """Devices and bytes on each for one replica, or None when it does not fit now.
 
@@ -60,13 +105,13 @@ class Ledger:
                 share: promising less than an unknown model needs is how co-located models run out
                 of memory.
             without: replicas to leave out of the account, as if they were gone.
+            function: whose promise is not in its own way.
         """
         if not config.gpus or not self.capacity:
             return (), 0
-        free = self._free_without(without)
-        declared = config.env.get("STOKER_GPU_MEMORY")
-        if declared:
-            each = bytes_per_gpu(parse_bytes(declared), config.workers, config.gpus)
+        free = self.free_for(function, without)
+        each = self.each(config)
+        if each is not None:
             devices = place(free, gpus=config.gpus, bytes_per_gpu=each)
             return None if devices is None else (devices, each)
         whole = {device: size for device, size in free.items() if size == self.capacity[device]}
@@ -74,10 +119,3 @@ class Ledger:
         if devices is None:
             return None
         return devices, max(self.capacity[device] for device in devices)
-
-    def _free_without(self, without: frozenset[str]) -> dict[str, int]:
-        free = self.free()
-        for replica in without:
-            for device, count in self._held.get(replica, {}).items():
-                free[device] += count
-        return free

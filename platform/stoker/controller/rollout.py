@@ -5,6 +5,7 @@ from __future__ import annotations
 from stoker.controller.crashes import Crashes
 from stoker.controller.cron import unusable
 from stoker.controller.effects import Change
+from stoker.controller.evictions import Evictions
 from stoker.controller.happenings import BuildFailed, Built
 from stoker.controller.headline import headline
 from stoker.controller.replicas import Replicas
@@ -18,8 +19,11 @@ from stoker.nouns.record import FunctionRecord, FunctionState, Revision
 class Rollouts:
     """Brings candidates to serve. The previous revision serves until the new one is ready."""
 
-    def __init__(self, world: World, replicas: Replicas, crashes: Crashes) -> None:
+    def __init__(
+        self, world: World, replicas: Replicas, crashes: Crashes, evictions: Evictions
+    ) -> None:
         self._world = world
+        self._evictions = evictions
         self._replicas = replicas
         self._crashes = crashes
 
@@ -105,6 +109,11 @@ class Rollouts:
                 f"needs {config.gpus} GPU(s) of a size that this home does not have: "
                 f"it has {', '.join(ledger.capacity)}",
             )
+        elif not rollout.recreate and self._evictions.make_room(
+            live, config, waiting=1, waited_s=self._world.now() - rollout.since
+        ):
+            # The old revision serves on while somebody else, who is idle, makes room.
+            return
         elif ledger.fit(config, without=own) is not None and not rollout.recreate:
             rollout.recreate = True
             self._tell(
@@ -168,6 +177,7 @@ class Rollouts:
         if rollout is None:
             return
         live.rollout, live.settled = None, rollout.number
+        self._world.ledger.forget_promise(live.name)
         summary = headline(why)
         failed = self._world.logged(why, "error", state=state, message=summary)
         self._change(live, rollout.number, failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stoker.controller.crashes import Crashes
+from stoker.controller.evictions import Evictions
 from stoker.controller.replicas import Replicas
 from stoker.controller.view import Live, Replica
 from stoker.controller.world import World
@@ -14,8 +15,11 @@ from stoker.nouns.record import Phase, Revision
 class Scaler:
     """Starts and drains replicas of what serves; ends those of what no longer does."""
 
-    def __init__(self, world: World, replicas: Replicas, crashes: Crashes) -> None:
+    def __init__(
+        self, world: World, replicas: Replicas, crashes: Crashes, evictions: Evictions
+    ) -> None:
         self._world = world
+        self._evictions = evictions
         self._replicas = replicas
         self._crashes = crashes
 
@@ -42,20 +46,26 @@ class Scaler:
         if desired < len(current) and self._world.blind:
             return
         if desired > len(current):
-            self._grow(live, serving, desired - len(current))
-        elif desired < len(current):
+            self._grow(live, serving, desired - len(current), load)
+            return
+        live.no_room = False
+        if live.rollout is None:
+            self._world.ledger.forget_promise(live.name)
+        if desired < len(current):
             self._shrink(live, serving.config, current, len(current) - desired, load)
 
     def _current(self, live: Live, serving: Revision) -> list[Replica]:
         return [r for r in self._world.replicas_of(live.name, serving.number) if not r.draining]
 
-    def _grow(self, live: Live, serving: Revision, missing: int) -> None:
+    def _grow(self, live: Live, serving: Revision, missing: int, load: Load) -> None:
         live.no_room = False
         if self._crashes.is_blocked(live):
+            self._world.ledger.forget_promise(live.name)
             return
         for _ in range(missing):
             if self._replicas.start(live, serving) is None:
                 live.no_room = True
+                self._evictions.make_room(live, serving.config, waiting=load.waiting)
                 return
 
     def _shrink(
@@ -66,7 +76,7 @@ class Scaler:
         surplus: int,
         load: Load,
     ) -> None:
-        busy = self.in_flight_by_replica(live)
+        busy = live.in_flight_by_replica()
         known = sum(busy.values()) >= load.in_flight
         facts = [
             ReplicaFacts(
@@ -99,15 +109,6 @@ class Scaler:
             waiting=waiting,
             last_active=max(active, live.active_at),
         )
-
-    @staticmethod
-    def in_flight_by_replica(live: Live) -> dict[str, int]:
-        """Requests in flight by replica, over all gateways."""
-        busy: dict[str, int] = {}
-        for demand in live.demand.values():
-            for replica, count in demand.by_replica.items():
-                busy[replica] = busy.get(replica, 0) + count
-        return busy
 
     @staticmethod
     def patience_s(config: FunctionConfig) -> float:

@@ -84,6 +84,8 @@ class Workers:
             if replica.was_ready is False and live.asked_at is not None:
                 live.wakes.append(now - live.asked_at)
             live.asked_at = None
+            if replica.was_ready is False and not slot.crashes:
+                live.loads.append(max(0.0, self._world.clock.epoch() - slot.started_at))
         replica.was_ready = True
         self._publish(replica)
 

@@ -30,6 +30,8 @@ class World:
     new_id: Callable[[str], str] = new_replica_id
     functions: dict[str, Live] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
+    freed: bool = False
+    """A replica's bytes came back: who waits for some has not looked yet."""
     blind: bool = False
     """The store is away: the demand in the view is old, and no reason to end anything."""
 
