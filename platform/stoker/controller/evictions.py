@@ -9,9 +9,8 @@ from stoker.controller.replicas import Replicas
 from stoker.controller.view import Live, Replica
 from stoker.controller.world import World
 from stoker.decide.evict import Resident, Room, Wait, Want, make_room
-from stoker.nouns.function import FunctionConfig
 from stoker.nouns.quantity import format_bytes
-from stoker.nouns.record import Phase
+from stoker.nouns.record import Phase, Revision
 
 
 class Evictions:
@@ -22,7 +21,7 @@ class Evictions:
         self._replicas = replicas
 
     def make_room(
-        self, live: Live, config: FunctionConfig, *, waiting: int, waited_s: float | None = None
+        self, live: Live, revision: Revision, *, waiting: int, waited_s: float | None = None
     ) -> bool:
         """Asks who must go for one more replica; whether room is being made now.
 
@@ -30,7 +29,7 @@ class Evictions:
 
         Args:
             live: whose replica does not fit now.
-            config: of the revision that it would run.
+            revision: that it would run.
             waiting: requests that wait for it.
             waited_s: how long, in seconds; None: what the gateways say.
         """
@@ -40,13 +39,13 @@ class Evictions:
             return False
         if self._is_coming(live):
             return True
-        want = self._want(live, config, waiting, waited_s)
+        want = self._want(live, revision, waiting, waited_s)
         decided = make_room(
-            want, list(self._residents(live)), self._free(live, config), world.now()
+            want, list(self._residents(live)), self._free(live, revision), world.now()
         )
         if isinstance(decided, Wait):
             return False
-        world.ledger.promise(live.name, decided.devices, world.ledger.each(config))
+        world.ledger.promise(live.name, decided.devices, world.ledger.each(revision))
         self._evict(live, want, decided)
         return True
 
@@ -63,32 +62,30 @@ class Evictions:
     def _leaving(self) -> list[str]:
         return [replica.id for replica in self._world.replicas.values() if replica.draining]
 
-    def _want(
-        self, live: Live, config: FunctionConfig, waiting: int, waited_s: float | None
-    ) -> Want:
+    def _want(self, live: Live, revision: Revision, waiting: int, waited_s: float | None) -> Want:
         world, now = self._world, self._world.now()
         others = [one for one in world.functions.values() if one.no_room and one is not live]
         return Want(
             function=live.name,
-            gpus=config.gpus,
-            each=world.ledger.each(config) or 0,
+            gpus=revision.config.gpus,
+            each=world.ledger.each(revision) or 0,
             reload_s=live.reload_s,
             rate=live.rate.per_second(now),
             waiting=max(1, waiting),
             waited_s=live.waited_s(now) if waited_s is None else waited_s,
             behind=sum(one.waiting for one in others),
-            limit_s=config.readiness_s,
+            limit_s=revision.config.readiness_s,
             first=all(replica.draining for replica in world.replicas_of(live.name)),
         )
 
-    def _free(self, live: Live, config: FunctionConfig) -> dict[str, int]:
+    def _free(self, live: Live, revision: Revision) -> dict[str, int]:
         """What is or will be free; of a replica that takes its devices whole, what is missing.
 
         Whole devices differ in size: counted from full, each needs 0 bytes on each of them.
         """
         ledger = self._world.ledger
         free = ledger.free_for(live.name, self._leaving())
-        if ledger.each(config) is not None:
+        if ledger.each(revision) is not None:
             return free
         return {device: left - ledger.capacity[device] for device, left in free.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stoker.nouns.record import Demand, FunctionRecord, ReplicaRecord
+from stoker.nouns.record import Demand, FunctionRecord, ModelBytes, ReplicaRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,7 @@ class Built:
     number: int
     code_dir: str
     site_dir: str | None
+    model: ModelBytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from stoker.decide.estimate import Estimate
 from stoker.decide.fit import bytes_per_gpu
 from stoker.decide.place import place
-from stoker.nouns.function import FunctionConfig
-from stoker.nouns.quantity import parse_bytes
+from stoker.nouns.device import SIMULATED_PREFIX
+from stoker.nouns.quantity import format_bytes, parse_bytes
+from stoker.nouns.record import Revision
 
 
 class Ledger:
@@ -83,34 +85,63 @@ class Ledger:
                 free[device] -= count
         return {device: max(0, left) for device, left in free.items()}
 
-    def each(self, config: FunctionConfig) -> int | None:
+    def each(self, revision: Revision) -> int | None:
         """Bytes of one replica on each of its GPUs; None: it is unknown and takes them whole."""
+        config = revision.config
         declared = config.env.get("STOKER_GPU_MEMORY")
-        if not declared:
+        if declared:
+            return bytes_per_gpu(parse_bytes(declared), config.workers, config.gpus)
+        estimate = self._estimate(revision)
+        return estimate.each(config.workers, config.gpus) if estimate else None
+
+    def _estimate(self, revision: Revision) -> Estimate | None:
+        model = revision.model
+        if model is None:
             return None
-        return bytes_per_gpu(parse_bytes(declared), config.workers, config.gpus)
+        simulated = all(device.startswith(SIMULATED_PREFIX) for device in self.capacity)
+        return Estimate.of(model.weights, measured=model.measured, simulated=simulated)
+
+    def arithmetic(self, revision: Revision) -> str:
+        """What a replica needs beside what there is, for a function that can never fit."""
+        config = revision.config
+        sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in self.capacity.items())
+        declared, estimate = config.env.get("STOKER_GPU_MEMORY"), self._estimate(revision)
+        if config.gpus > len(self.capacity):
+            needs = ""
+        elif declared:
+            each = format_bytes(self.each(revision) or 0)
+            needs = (
+                f" with {each} on each ({config.workers} worker(s) of {declared}, which is "
+                "STOKER_GPU_MEMORY)"
+            )
+        elif estimate:
+            needs = f" with {estimate.arithmetic(config.workers, config.gpus)}"
+        else:
+            needs = " of its own"
+        return f"needs {config.gpus} GPU(s){needs}; this home has {sizes}"
 
     def holders(self, ignoring: frozenset[str] = frozenset()) -> list[str]:
         """Replicas that hold bytes of some device."""
         return sorted(r for r, held in self._held.items() if held and r not in ignoring)
 
     def fit(
-        self, config: FunctionConfig, without: frozenset[str] = frozenset(), function: str = ""
+        self, revision: Revision, without: frozenset[str] = frozenset(), function: str = ""
     ) -> tuple[tuple[str, ...], int] | None:
         """Devices and bytes on each for one replica, or None when it does not fit now.
 
         Args:
-            config: the function. ``STOKER_GPU_MEMORY`` is what one worker needs; without it the
-                replica gets its cards whole, as on Kubernetes, and each of its workers an even
-                share: promising less than an unknown model needs is how co-located models run out
-                of memory.
+            revision: what it runs. ``STOKER_GPU_MEMORY`` is what one worker needs; without it that
+                is estimated from its model's bytes, or what a worker was seen to take. Of whom
+                nothing is known gets its cards whole, as on Kubernetes: promising less than an
+                unknown model needs is how co-located models run out of memory.
             without: replicas to leave out of the account, as if they were gone.
             function: whose promise is not in its own way.
         """
+        config = revision.config
         if not config.gpus or not self.capacity:
             return (), 0
         free = self.free_for(function, without)
-        each = self.each(config)
+        each = self.each(revision)
         if each is not None:
             devices = place(free, gpus=config.gpus, bytes_per_gpu=each)
             return None if devices is None else (devices, each)

@@ -26,7 +26,7 @@ class Replicas:
         """Places one replica and asks for its workers; None when it does not fit now."""
         world = self._world
         config = revision.config
-        fit = world.ledger.fit(config, function=live.name)
+        fit = world.ledger.fit(revision, function=live.name)
         if fit is None:
             return None
         devices, each = fit

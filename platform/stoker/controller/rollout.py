@@ -70,8 +70,8 @@ class Rollouts:
         def change(record: FunctionRecord) -> FunctionRecord:
             if record.candidate is None:
                 return record
-            paths = {"code_dir": event.code_dir, "site_dir": event.site_dir}
-            candidate = record.candidate.model_copy(update=paths)
+            made = {"code_dir": event.code_dir, "site_dir": event.site_dir, "model": event.model}
+            candidate = record.candidate.model_copy(update=made)
             return configuring(record.model_copy(update={"candidate": candidate}))
 
         self._change(live, event.number, change)
@@ -95,26 +95,21 @@ class Rollouts:
                 self._replicas.start(live, candidate)
             rollout.stage, rollout.recreate = Stage.STARTING, False
         else:
-            self._make_room(live, rollout, config)
+            self._make_room(live, rollout, candidate)
 
-    def _make_room(self, live: Live, rollout: Rollout, config: FunctionConfig) -> None:
+    def _make_room(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
         """It does not fit beside what runs: the old revision goes first, only where that helps."""
-        ledger, number = self._world.ledger, rollout.number
+        ledger, number, config = self._world.ledger, rollout.number, candidate.config
         everyone = frozenset(self._world.replicas)
         own = frozenset(r.id for r in self._world.replicas_of(live.name))
-        if ledger.fit(config, without=everyone) is None:
-            self.fail(
-                live,
-                FunctionState.ERROR,
-                f"needs {config.gpus} GPU(s) of a size that this home does not have: "
-                f"it has {', '.join(ledger.capacity)}",
-            )
+        if ledger.fit(candidate, without=everyone) is None:
+            self.fail(live, FunctionState.ERROR, f"can never fit: {ledger.arithmetic(candidate)}")
         elif not rollout.recreate and self._evictions.make_room(
-            live, config, waiting=1, waited_s=self._world.now() - rollout.since
+            live, candidate, waiting=1, waited_s=self._world.now() - rollout.since
         ):
             # The old revision serves on while somebody else, who is idle, makes room.
             return
-        elif ledger.fit(config, without=own) is not None and not rollout.recreate:
+        elif ledger.fit(candidate, without=own) is not None and not rollout.recreate:
             rollout.recreate = True
             self._tell(
                 live,

@@ -65,7 +65,7 @@ class Scaler:
         for _ in range(missing):
             if self._replicas.start(live, serving) is None:
                 live.no_room = True
-                self._evictions.make_room(live, serving.config, waiting=load.waiting)
+                self._evictions.make_room(live, serving, waiting=load.waiting)
                 return
 
     def _shrink(
