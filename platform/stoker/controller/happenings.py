@@ -87,13 +87,14 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStated:
-    """The worker told its phase over its socket."""
+    """The worker told its phase over its socket, and the most device memory that it has held."""
 
     replica: str
     index: int
     phase: str
     pid: int
     error: str = ""
+    device_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

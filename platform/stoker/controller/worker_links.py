@@ -91,8 +91,8 @@ class WorkerLinks:
 
     def _told(self, key: Key, connection: _Connection, state: State) -> None:
         if self._connections.get(key) is connection:
-            error = str(state.get("error", ""))
-            self._report(WorkerStated(*key, str(state["phase"]), int(state["pid"]), error))
+            error, peak = str(state.get("error", "")), int(state.get("device_bytes", 0))
+            self._report(WorkerStated(*key, str(state["phase"]), int(state["pid"]), error, peak))
 
     def _ended(self, key: Key, connection: _Connection) -> None:
         if self._connections.get(key) is connection:

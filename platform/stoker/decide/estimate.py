@@ -48,7 +48,7 @@ class Estimate:
     def worker(self) -> int:
         """Of one worker without its contexts."""
         if self.measured:
-            return int(self.measured * MEASURED_MARGIN)
+            return max(self.weights, int(self.measured * MEASURED_MARGIN))
         return self.weights + self.activations
 
     def each(self, workers: int, gpus: int) -> int:

@@ -58,7 +58,8 @@ class ModelBytes(_Record):
     """What is known of a revision's prepared model.
 
     Attributes:
-        key: of the prepared checkpoint (`stoker.models.manifest`).
+        key: of the prepared checkpoint (`stoker.models.manifest`); empty when the platform has
+            prepared none and only knows what was measured.
         weights: bytes of its weights, which each worker holds a copy of on its devices.
         measured: the largest peak of device memory that one worker of it told, in bytes; 0: none
             has yet. Written by the controller.

@@ -125,7 +125,10 @@ class Nack(TypedDict):
 
 
 class State(TypedDict):
-    """The worker's phase (`stoker.nouns.record.Phase`) and, when it failed, why."""
+    """The worker's phase (`stoker.nouns.record.Phase`) and, when it failed, why.
+
+    ``device_bytes``: the most device memory that it has held so far, if it knows of any.
+    """
 
     phase: str
     permits: int
@@ -133,6 +136,7 @@ class State(TypedDict):
     replica: str
     index: int
     error: NotRequired[str]
+    device_bytes: NotRequired[int]
 
 
 class ResponseMeta(TypedDict):

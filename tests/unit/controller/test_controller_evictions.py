@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stoker.controller.happenings import DemandSeen, DemandUnknown, FunctionSeen
+from stoker.controller.happenings import DemandSeen, DemandUnknown, FunctionSeen, WorkerStated
 from stoker.nouns.record import Demand, FunctionState
 
 PATIENT = {"minReplicas": 0, "scaleToZero": {"scaleResources": [{"windowSize": "600s"}]}}
@@ -209,3 +209,23 @@ def test_a_replica_beyond_the_first_presses_nobody_out(gpus: Any) -> None:
         gpus.happen(DemandSeen({"g": {**busy, "two": Demand(in_flight=1, by_replica={two.id: 1})}}))
         gpus.after(0.25)
     assert not two.draining
+
+
+def test_the_peak_that_a_worker_tells_when_it_goes_places_the_next_one(gpus: Any) -> None:
+    replica = gpus.serve(**gpu(""))
+    assert gpus.world.ledger.held(replica.id) == {"SIM-0": 16}, "unknown: the whole card"
+    gpus.demand(answered=3)
+    settle(gpus)
+    gpus.happen(WorkerStated(replica.id, 0, "draining", 100, device_bytes=5))
+    assert gpus.record().serving.model.measured == 5
+    gone(gpus, replica)
+    gpus.wake()
+    assert gpus.world.ledger.held(gpus.replica().id) == {"SIM-0": 5}
+    gpus.happen(WorkerStated(gpus.replica().id, 0, "draining", 100, device_bytes=4))
+    assert gpus.record().serving.model.measured == 5
+
+
+def test_the_peak_of_one_that_never_served_says_nothing(gpus: Any) -> None:
+    replica = gpus.serve(**gpu(""))
+    gpus.happen(WorkerStated(replica.id, 0, "draining", 100, device_bytes=5))
+    assert gpus.record().serving.model is None
