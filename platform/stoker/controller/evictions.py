@@ -37,7 +37,7 @@ class Evictions:
         if world.blind:
             # What was reported last says nothing of who is idle now.
             return False
-        if self._is_coming(live):
+        if self._is_coming(live, revision):
             return True
         want = self._want(live, revision, waiting, waited_s)
         decided = make_room(
@@ -49,12 +49,15 @@ class Evictions:
         self._evict(live, want, decided)
         return True
 
-    def _is_coming(self, live: Live) -> bool:
-        """What it was promised will be there once those that leave have left."""
+    def _is_coming(self, live: Live, revision: Revision) -> bool:
+        """What it was promised is what it needs, and is there once those that leave have left."""
         ledger = self._world.ledger
-        promised = ledger.promised(live.name)
+        promised, each = ledger.promised(live.name), ledger.each(revision)
         free = ledger.free_for(live.name, self._leaving())
-        if promised and all(free.get(device, 0) >= count for device, count in promised.items()):
+        if len(promised) == revision.config.gpus and all(
+            count >= (each or ledger.capacity[device]) and free[device] >= count
+            for device, count in promised.items()
+        ):
             return True
         ledger.forget_promise(live.name)
         return False

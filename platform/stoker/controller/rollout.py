@@ -104,6 +104,10 @@ class Rollouts:
         own = frozenset(r.id for r in self._world.replicas_of(live.name))
         if ledger.fit(candidate, without=everyone) is None:
             self.fail(live, FunctionState.ERROR, f"can never fit: {ledger.arithmetic(candidate)}")
+        elif self._world.now() - rollout.since > config.readiness_s:
+            self.fail(
+                live, FunctionState.ERROR, f"no GPU became free within {config.readiness_s:g} s"
+            )
         elif not rollout.recreate and self._evictions.make_room(
             live, candidate, waiting=1, waited_s=self._world.now() - rollout.since
         ):
@@ -122,10 +126,6 @@ class Rollouts:
             rollout.waiting_told = True
             holders = ", ".join(ledger.holders(ignoring=own))
             self._tell(live, number, f"waiting for GPU memory held by {holders}", "warning")
-        elif self._world.now() - rollout.since > config.readiness_s:
-            self.fail(
-                live, FunctionState.ERROR, f"no GPU became free within {config.readiness_s:g} s"
-            )
 
     def _prove(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
         replicas = self._candidates_replicas(live, candidate.number)

@@ -31,6 +31,9 @@ class Scaler:
             return
         current = self._current(live, serving)
         if serving.config.spec.disable or (live.rollout and live.rollout.recreate):
+            live.no_room = False
+            if live.rollout is None:
+                self._world.ledger.forget_promise(live.name)
             for replica in current:
                 self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
             return

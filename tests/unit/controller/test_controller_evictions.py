@@ -229,3 +229,34 @@ def test_the_peak_of_one_that_never_served_says_nothing(gpus: Any) -> None:
     replica = gpus.serve(**gpu(""))
     gpus.happen(WorkerStated(replica.id, 0, "draining", 100, device_bytes=5))
     assert gpus.record().serving.model is None
+
+
+def test_a_newer_candidate_that_needs_more_is_not_kept_waiting_for_what_was_cleared(
+    gpus: Any,
+) -> None:
+    one, two = (gpus.serve(name, **gpu("8")) for name in ("one", "two"))
+    assert one.devices == two.devices
+    filler = gpus.serve("filler", **gpu("16", minReplicas=1))
+    settle(gpus)
+    gpus.built(gpus.deploy("third", **gpu("8")), "third")
+    assert one.draining is not two.draining
+    gpus.built(gpus.deploy("third", **gpu("16")), "third")
+    gpus.after(1.0)
+    assert one.draining
+    assert two.draining
+    gone(gpus, one)
+    gone(gpus, two)
+    (third,) = gpus.world.replicas_of("third", 2)
+    assert third.device_bytes == 16
+    assert not filler.draining
+
+
+def test_a_deployment_gives_up_when_what_makes_room_for_it_never_ends(gpus: Any) -> None:
+    _, two = two_that_fill_the_cards(gpus)
+    gpus.happen(DemandSeen({"g": {"one": Demand(in_flight=1)}}))
+    gpus.built(gpus.deploy("third", readinessTimeoutSeconds=20, **gpu("16")), "third")
+    assert two.draining
+    gpus.after(21)
+    assert gpus.record("third").state is FunctionState.ERROR
+    assert "no GPU became free within 20 s" in gpus.record("third").message
+    assert not gpus.world.ledger.promised("third")
