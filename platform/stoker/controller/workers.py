@@ -67,11 +67,12 @@ class Workers:
         if found is None:
             return
         replica, slot = found
+        found_running = slot.adopted
         slot.pid, slot.adopted = event.pid or slot.pid, False
         if event.phase == Phase.DRAINING and event.device_bytes:
             self._measured(replica, event.device_bytes)
         if event.phase == Phase.READY and slot.phase is Phase.STARTING:
-            self._ready(replica, slot)
+            self._ready(replica, slot, seen_to_load=not found_running)
         elif event.phase == Phase.FAILED and slot.phase is Phase.STARTING:
             self._replicas.doom(replica, slot, Signal.INIT_FAILED, event.error or "init failed")
         elif event.phase == Phase.DRAINING and not replica.draining:
@@ -89,7 +90,7 @@ class Workers:
             change = partial(_with_peak, replica.revision, peak)
             self._world.change(live.name, change, stamped=False)
 
-    def _ready(self, replica: Replica, slot: Slot) -> None:
+    def _ready(self, replica: Replica, slot: Slot, *, seen_to_load: bool) -> None:
         slot.move(Signal.INITIALIZED)
         now = self._world.now()
         slot.ready_at = now
@@ -98,7 +99,7 @@ class Workers:
             if replica.was_ready is False and live.asked_at is not None:
                 live.wakes.append(now - live.asked_at)
             live.asked_at = None
-            if replica.was_ready is False and not slot.crashes:
+            if seen_to_load and replica.was_ready is False and not slot.crashes:
                 live.loads.append(max(0.0, self._world.clock.epoch() - slot.started_at))
         replica.was_ready = True
         self._publish(replica)

@@ -260,3 +260,12 @@ def test_a_deployment_gives_up_when_what_makes_room_for_it_never_ends(gpus: Any)
     assert gpus.record("third").state is FunctionState.ERROR
     assert "no GPU became free within 20 s" in gpus.record("third").message
     assert not gpus.world.ledger.promised("third")
+
+
+def test_what_a_former_controller_started_is_not_taken_for_a_load_of_hours(gpus: Any) -> None:
+    replica = gpus.serve("one", **gpu("16"))
+    gpus.after(60)
+    other = gpus.restart_controller()
+    other.state(other.world.replicas[replica.id], 0, "ready")
+    assert not other.world.functions["one"].loads
+    assert list(gpus.world.functions["one"].loads) == [0.0]
