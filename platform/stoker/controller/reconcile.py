@@ -226,7 +226,8 @@ class Reconciler:
 
     def _live(self, record: FunctionRecord) -> Live:
         now = self.world.now()
-        return Live(record, active_at=now, rate=ArrivalRate(since=now))
+        served = record.serving is not None
+        return Live(record, active_at=now, rate=ArrivalRate(since=now), uncounted=served)
 
     def _snapshot(self, event: Snapshot) -> list[str]:
         if event.after_loss and not (event.functions or event.replicas or event.unreadable):

@@ -169,7 +169,8 @@ class Live:
             begins at nought again. ``answered``: all of them together, which never falls;
             ``answered_at_crash``: that at the last crash.
         arrived: requests accepted, by reporter, as each last reported it; ``rate``: how often they
-            come.
+            come. ``uncounted``: its gateways have counted since before this controller came, so
+            that what they report first is no news.
         loads: seconds from start to ready of its last replicas.
         no_room: it wants a replica that does not fit now.
         scaled: what its replicas amounted to last; beside a failed candidate the record's state
@@ -195,6 +196,7 @@ class Live:
     crashes: list[float] = field(default_factory=list)
     reported: dict[str, int] = field(default_factory=dict)
     arrived: dict[str, int] = field(default_factory=dict)
+    uncounted: bool = False
     rate: ArrivalRate = field(default_factory=lambda: ArrivalRate(since=0.0))
     loads: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     answered: int = 0
@@ -233,6 +235,9 @@ class Live:
         self.arrived = {**self.arrived, **{name: seen.arrivals for name, seen in demand.items()}}
         if len(self.arrived) > REPORTERS:
             self.arrived = {name: self.arrived[name] for name in demand}
+        if demand and self.uncounted:
+            self.uncounted = False
+            return
         self.rate = self.rate.after(news, now)
 
     @property

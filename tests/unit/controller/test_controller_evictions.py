@@ -269,3 +269,16 @@ def test_what_a_former_controller_started_is_not_taken_for_a_load_of_hours(gpus:
     other.state(other.world.replicas[replica.id], 0, "ready")
     assert not other.world.functions["one"].loads
     assert list(gpus.world.functions["one"].loads) == [0.0]
+
+
+def test_a_new_controller_does_not_take_all_requests_of_the_past_for_those_of_now(
+    gpus: Any,
+) -> None:
+    gpus.serve("one", **gpu("16"))
+    arrivals(gpus, one=5)
+    assert gpus.world.functions["one"].rate.per_second(gpus.clock.time) > 0.5
+    other = gpus.restart_controller()
+    arrivals(other, one=90_000)
+    assert other.world.functions["one"].rate.per_second(gpus.clock.time) == 0.0
+    arrivals(other, one=90_005)
+    assert 0.5 < other.world.functions["one"].rate.per_second(gpus.clock.time) < 2.0
