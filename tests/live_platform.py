@@ -42,6 +42,7 @@ class Platform:
         self.home = Home.at(root)
         self.client = httpx.Client(timeout=60, trust_env=False)
         self.endpoints: Endpoints | None = None
+        self.settles_within_s = WITHIN_S
         self._settings: dict[str, Any] = {}
 
     def settings(self, **changed: Any) -> UpSettings:
@@ -95,7 +96,9 @@ class Platform:
         url = f"{self.endpoints.control_url}/api/functions"
         posted = self.client.post(url, json=document, headers={"x-nuclio-project-name": "default"})
         assert posted.status_code == 202, posted.text
-        return eventually(lambda: self._settled(f"{url}/{name}"))  # type: ignore[no-any-return]
+        settled: dict[str, Any]
+        settled = eventually(lambda: self._settled(f"{url}/{name}"), self.settles_within_s)
+        return settled
 
     def _settled(self, url: str) -> dict[str, Any] | None:
         found: dict[str, Any] = self.client.get(url).json()["status"]

@@ -27,7 +27,7 @@ from stoker.controller.world import append_logs, if_candidate
 from stoker.nouns.errors import BadRequest, StokerError
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.home import Home
-from stoker.nouns.record import FunctionRecord, LogEntry, Revision
+from stoker.nouns.record import FunctionRecord, LogEntry, ModelBytes, Revision
 
 log = logging.getLogger(__name__)
 
@@ -139,18 +139,23 @@ class Builds:
         if not plan.is_empty:
             site = await environment(self._home.environments, plan, code, tell)
         await asyncio.to_thread(check_handler, config, code, site)
+        model = None
         if config.env.get("STOKER_MODEL"):
-            await self._prepare(config, code, site, tell)
-        return Built(function, candidate.number, str(code), str(site) if site else None)
+            model = await self._prepare(config, code, site, tell)
+        return Built(function, candidate.number, str(code), str(site) if site else None, model)
 
     async def _prepare(
         self, config: FunctionConfig, code: Path, site: Path | None, tell: Tell
-    ) -> None:
+    ) -> ModelBytes | None:
         """Brings the model's checkpoint into the home, quantized as declared, before it is needed.
+
+        Returns:
+            What the preparation reported of it.
 
         Raises:
             BadRequest: it cannot; its last line says why, the rest is in the log.
         """
+        report = code.parent / f"{code.name}.model.json"
         path = [str(code), *([str(site)] if site else []), os.environ.get("PYTHONPATH", "")]
         env = {
             **os.environ,
@@ -158,6 +163,7 @@ class Builds:
             "STOKER_HOME": str(self._home.root),
             "PYTHONPATH": os.pathsep.join(part for part in path if part),
             "PYTHONUNBUFFERED": "1",
+            "STOKER_PREPARE_REPORT": str(report),
         }
         last = ""
 
@@ -170,10 +176,21 @@ class Builds:
         status = await run_streaming(command, env=env, cwd=code, tell=keep)
         if status:
             raise BadRequest(f"the model cannot be prepared (exit code {status}): {last}")
+        return await asyncio.to_thread(_reported, report)
 
 
 def _plan(config: FunctionConfig, code: Path) -> tuple[PipPlan, list[str]]:
     return without_satisfied(read_plan(config.spec.build, code))
+
+
+def _reported(path: Path) -> ModelBytes | None:
+    """What a preparation wrote; taken away with the reading."""
+    try:
+        return ModelBytes.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    finally:
+        path.unlink(missing_ok=True)
 
 
 class _BuildLog:

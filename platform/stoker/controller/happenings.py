@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stoker.nouns.device import DeviceSeen
-from stoker.nouns.record import Demand, FunctionRecord, ReplicaRecord
+from stoker.nouns.record import Demand, FunctionRecord, ModelBytes, ReplicaRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,10 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStated:
-    """The worker told its phase over its socket. ``sleeps``: it can leave its device."""
+    """The worker told its phase over its socket.
+
+    ``sleeps``: it can leave its device. ``device_bytes``: the most device memory that it has held.
+    """
 
     replica: str
     index: int
@@ -96,6 +99,7 @@ class WorkerStated:
     pid: int
     error: str = ""
     sleeps: bool = False
+    device_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ class Built:
     number: int
     code_dir: str
     site_dir: str | None
+    model: ModelBytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from stoker.decide.estimate import Estimate
 from stoker.decide.fit import bytes_per_gpu
 from stoker.decide.place import place
-from stoker.nouns.function import FunctionConfig
+from stoker.nouns.device import SIMULATED_PREFIX
 from stoker.nouns.quantity import format_bytes, parse_bytes
+from stoker.nouns.record import Revision
 
 
 class Ledger:
@@ -19,6 +21,8 @@ class Ledger:
     def __init__(self, capacity: Mapping[str, int]) -> None:
         self.capacity = dict(capacity)
         self._held: dict[str, dict[str, int]] = {}
+        self._promised: dict[str, dict[str, int]] = {}
+        """By function: what is being cleared for it. Nobody else may take those bytes meanwhile."""
         self._foreign: dict[str, int] = {}
         self._lost: frozenset[str] = frozenset()
 
@@ -43,19 +47,20 @@ class Ledger:
         """Bytes by device that are neither promised nor free: other programs hold them."""
         return {device: self._foreign.get(device, 0) for device in self.capacity}
 
-    def could_fit(self, config: FunctionConfig) -> bool:
+    def could_fit(self, revision: Revision) -> bool:
         """Whether a replica fits these devices when they are empty and all there."""
-        return Ledger(self.capacity).fit(config) is not None
+        return Ledger(self.capacity).fit(revision) is not None
 
-    def missing(self, config: FunctionConfig) -> str:
+    def missing(self, revision: Revision) -> str:
         """Why a replica fits only if lost devices come back; empty where that is not so."""
-        if not self._lost or not config.gpus:
+        gpus = revision.config.gpus
+        if not self._lost or not gpus:
             return ""
         left = {name: size for name, size in self.capacity.items() if name not in self._lost}
-        if left and Ledger(left).fit(config) is not None:
+        if left and Ledger(left).fit(revision) is not None:
             return ""
         return (
-            f"needs {config.gpus} GPU(s); {len(left)} of {len(self.capacity)} are left: "
+            f"needs {gpus} GPU(s); {len(left)} of {len(self.capacity)} are left: "
             f"{', '.join(sorted(self._lost))} lost"
         )
 
@@ -94,55 +99,125 @@ class Ledger:
             if device in self.capacity
         }
 
-    def has_room(self, devices: tuple[str, ...], bytes_each: int) -> bool:
-        """Whether these very devices have that much free now."""
-        free = self.free()
+    def has_room(self, function: str, devices: tuple[str, ...], bytes_each: int) -> bool:
+        """Whether these very devices have that much free now, less what others were promised."""
+        free = self.free_for(function)
         return all(free.get(device, 0) >= bytes_each for device in devices)
 
     def give_back(self, replica: str) -> None:
         """The replica's processes are gone."""
         self._held.pop(replica, None)
 
+    def held(self, replica: str) -> Mapping[str, int]:
+        """What the replica holds, by device."""
+        return self._held.get(replica, {})
+
+    def promise(self, function: str, devices: tuple[str, ...], bytes_each: int | None) -> None:
+        """Keeps room for a function's next replica; ``None`` bytes are the devices whole."""
+        self._promised[function] = {
+            device: min(self.capacity[device], bytes_each or self.capacity[device])
+            for device in devices
+        }
+
+    def promised(self, function: str) -> Mapping[str, int]:
+        """What is being cleared for the function, by device."""
+        return self._promised.get(function, {})
+
+    def forget_promise(self, function: str) -> None:
+        """It has started, or wants no replica any more."""
+        self._promised.pop(function, None)
+
+    def free_for(self, function: str, leaving: Iterable[str] = ()) -> dict[str, int]:
+        """Free bytes by device, less what others were promised; never negative.
+
+        Args:
+            function: for whom; its own promise is no obstacle.
+            leaving: replicas whose bytes count as given back.
+        """
+        used = self.used()
+        free = {
+            device: size - used[device] - self._foreign.get(device, 0)
+            for device, size in self.capacity.items()
+        }
+        kept = [held for name, held in self._promised.items() if name != function]
+        for replica in leaving:
+            for device, count in self.held(replica).items():
+                free[device] += count
+        for held in kept:
+            for device, count in held.items():
+                free[device] -= count
+        return {device: max(0, left) for device, left in free.items() if device not in self._lost}
+
+    def each(self, revision: Revision) -> int | None:
+        """Bytes of one replica on each of its GPUs; None: it is unknown and takes them whole."""
+        config = revision.config
+        declared = config.env.get("STOKER_GPU_MEMORY")
+        if declared:
+            return bytes_per_gpu(parse_bytes(declared), config.workers, config.gpus)
+        estimate = self._estimate(revision)
+        return estimate.each(config.workers, config.gpus) if estimate else None
+
+    def _estimate(self, revision: Revision) -> Estimate | None:
+        model = revision.model
+        if model is None:
+            return None
+        simulated = all(device.startswith(SIMULATED_PREFIX) for device in self.capacity)
+        return Estimate.of(model.weights, measured=model.measured, simulated=simulated)
+
+    def arithmetic(self, revision: Revision) -> str:
+        """What a replica needs beside what there is, for a function that can never fit."""
+        config = revision.config
+        sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in self.capacity.items())
+        declared, estimate = config.env.get("STOKER_GPU_MEMORY"), self._estimate(revision)
+        if config.gpus > len(self.capacity):
+            needs = ""
+        elif declared:
+            each = format_bytes(self.each(revision) or 0)
+            needs = (
+                f" with {each} on each ({config.workers} worker(s) of {declared}, which is "
+                "STOKER_GPU_MEMORY)"
+            )
+        elif estimate:
+            needs = f" with {estimate.arithmetic(config.workers, config.gpus)}"
+        else:
+            needs = " of its own"
+        return f"needs {config.gpus} GPU(s){needs}; this home has {sizes}"
+
     def holders(self, ignoring: frozenset[str] = frozenset()) -> list[str]:
         """Replicas that hold bytes of some device."""
         return sorted(r for r, held in self._held.items() if held and r not in ignoring)
 
     def fit(
-        self, config: FunctionConfig, without: frozenset[str] = frozenset()
+        self, revision: Revision, without: frozenset[str] = frozenset(), function: str = ""
     ) -> tuple[tuple[str, ...], int] | None:
         """Devices and bytes on each for one replica, or None when it does not fit now.
 
         Args:
-            config: the function. ``STOKER_GPU_MEMORY`` is what one worker needs; without it the
-                replica gets its cards whole, as on Kubernetes, and each of its workers an even
-                share: promising less than an unknown model needs is how co-located models run out
-                of memory.
+            revision: what it runs. ``STOKER_GPU_MEMORY`` is what one worker needs; without it that
+                is estimated from its model's bytes, or what a worker was seen to take. Of whom
+                nothing is known gets its cards whole, as on Kubernetes: promising less than an
+                unknown model needs is how co-located models run out of memory.
             without: replicas to leave out of the account, as if they were gone.
+            function: whose promise is not in its own way.
         """
+        config = revision.config
         if not config.gpus or not self.capacity:
             return (), 0
-        free = self._free_without(without)
-        declared = config.env.get("STOKER_GPU_MEMORY")
-        if declared:
-            each = bytes_per_gpu(parse_bytes(declared), config.workers, config.gpus)
+        free = self.free_for(function, without)
+        each = self.each(revision)
+        if each is not None:
             devices = place(free, gpus=config.gpus, bytes_per_gpu=each)
             return None if devices is None else (devices, each)
         # Nobody of ours is on it; what a display server takes makes a card no less whole.
-        taken = self._taken_without(without)
+        taken = self._taken_without(without, function)
         whole = {device: size for device, size in free.items() if device not in taken}
         devices = place(whole, gpus=config.gpus, bytes_per_gpu=1)
         if devices is None:
             return None
         return devices, max(whole[device] for device in devices)
 
-    def _taken_without(self, without: frozenset[str]) -> set[str]:
-        held = (held for replica, held in self._held.items() if replica not in without)
+    def _taken_without(self, without: frozenset[str], function: str) -> set[str]:
+        """Devices that a replica is on, or that are cleared for another function's."""
+        held = [held for replica, held in self._held.items() if replica not in without]
+        held += [kept for name, kept in self._promised.items() if name != function]
         return {device for holding in held for device in holding}
-
-    def _free_without(self, without: frozenset[str]) -> dict[str, int]:
-        free = self.free()
-        for replica in without:
-            for device, count in self._held.get(replica, {}).items():
-                if device in free:
-                    free[device] += count
-        return free

@@ -13,6 +13,7 @@ from functools import partial
 
 from stoker.controller.cards import Cards
 from stoker.controller.crashes import Crashes
+from stoker.controller.evictions import Evictions
 from stoker.controller.happenings import (
     BuildFailed,
     Built,
@@ -36,9 +37,10 @@ from stoker.controller.rollout import Rollouts
 from stoker.controller.scaler import Scaler
 from stoker.controller.sleep import Sleep
 from stoker.controller.status import Status
-from stoker.controller.view import Live, Replica, Slot
+from stoker.controller.view import Live, Replica, Slot, Stage
 from stoker.controller.workers import Workers
 from stoker.controller.world import World
+from stoker.decide.rate import ArrivalRate
 from stoker.nouns.record import FunctionRecord, FunctionState, Phase
 
 log = logging.getLogger(__name__)
@@ -55,18 +57,29 @@ class Reconciler:
         self._ownerless: set[str] = set()
         """Functions without a record of whom code or workers were found."""
         self.crashes = Crashes(world, self.replicas)
-        self._rollouts = Rollouts(world, self.replicas, self.crashes)
-        self._scaler = Scaler(world, self.replicas, self.crashes, sleep)
+        evictions = Evictions(world, self.replicas)
+        self._rollouts = Rollouts(world, self.replicas, self.crashes, evictions)
+        self._scaler = Scaler(world, self.replicas, self.crashes, evictions, sleep)
         self._status = Status(world, self.crashes)
         self._workers = Workers(world, self.replicas, sleep, self._crashed)
         self._cards = Cards(world, self.replicas)
 
     def handle(self, event: Happening) -> None:
         """Takes one happening to its end. No event can end the controller."""
-        for name in self._taken(event):
-            live = self.world.functions.get(name)
-            if live is not None:
-                self._advance(live)
+        for live in self._in_turn(self._taken(event)):
+            self._advance(live)
+        while self.world.freed:
+            # Bytes came back: whoever waits for some goes on now, and not at the next tick.
+            self.world.freed = False
+            for live in self._in_turn(list(self.world.functions)):
+                if live.no_room or (live.rollout and live.rollout.stage is Stage.PLACING):
+                    self._advance(live)
+
+    def _in_turn(self, names: list[str]) -> list[Live]:
+        """These functions; of those that want bytes, the one that waits longest first."""
+        found = [self.world.functions[name] for name in names if name in self.world.functions]
+        now = self.world.now()
+        return sorted(found, key=lambda live: -live.waited_s(now) if live.no_room else 0.0)
 
     def _taken(self, event: Happening) -> list[str]:
         try:
@@ -164,7 +177,8 @@ class Reconciler:
                 # The reports have expired meanwhile; the gateways' next ones are on their way.
                 live.rest_from(self.world.now())
             reports = event.demand.items()
-            live.see({gateway: seen[name] for gateway, seen in reports if name in seen})
+            seen_now = {gateway: seen[name] for gateway, seen in reports if name in seen}
+            live.see(seen_now, self.world.now())
             if live.asked_at is None and any(d.waiting for d in live.demand.values()):
                 self._wake(name)
         return list(self.world.functions)
@@ -196,7 +210,7 @@ class Reconciler:
                 self.world.effects.stop_build(name)
         elif live is None:
             self._ownerless.discard(name)
-            self.world.functions[name] = Live(record, active_at=self.world.now())
+            self.world.functions[name] = self._live(record)
         elif record.created_at > live.record.created_at or (
             # Clocks may be set back, but after a deletion only a namesake can follow.
             live.deleted and record.created_at != live.record.created_at
@@ -215,7 +229,12 @@ class Reconciler:
         """Its deletion was missed: another function has its name, and nothing of it but that."""
         self.world.effects.stop_build(live.name)
         self._end_all(live.name)
-        self.world.functions[live.name] = Live(record, active_at=self.world.now())
+        self.world.functions[live.name] = self._live(record)
+
+    def _live(self, record: FunctionRecord) -> Live:
+        now = self.world.now()
+        served = record.serving is not None
+        return Live(record, active_at=now, rate=ArrivalRate(since=now), uncounted=served)
 
     def _snapshot(self, event: Snapshot) -> list[str]:
         if event.after_loss and not (event.functions or event.replicas or event.unreadable):
@@ -333,6 +352,7 @@ class Reconciler:
 
     def _delete(self, live: Live) -> None:
         self._end_all(live.name)
+        self.world.ledger.forget_promise(live.name)
         if not self.world.replicas_of(live.name):
             del self.world.functions[live.name]
             self.world.effects.remove_code(live.name, frozenset())

@@ -26,7 +26,7 @@ class Replicas:
         """Places one replica and asks for its workers; None when it does not fit now."""
         world = self._world
         config = revision.config
-        fit = world.ledger.fit(config)
+        fit = world.ledger.fit(revision, function=live.name)
         if fit is None:
             return None
         devices, each = fit
@@ -44,6 +44,7 @@ class Replicas:
             device_bytes=each,
             created_at=world.clock.epoch(),
         )
+        world.ledger.forget_promise(live.name)
         world.ledger.take(identity, devices, each)
         world.replicas[identity] = replica
         live.starts += 1
@@ -105,11 +106,13 @@ class Replicas:
             patience_s: seconds its workers may take to finish; then SIGTERM, then SIGKILL.
                 None: its function's termination timeout.
         """
-        if replica.draining:
-            return
         world = self._world
         if patience_s is None:
             patience_s = self.termination_s(replica)
+        if replica.draining:
+            # Evicted, it may finish in its own time; deleted or shut down, it may not.
+            replica.drain_deadline = min(replica.drain_deadline, world.now() + patience_s)
+            return
         replica.draining = True
         replica.drain_deadline = world.now() + patience_s
         for slot in replica.slots:
@@ -146,6 +149,7 @@ class Replicas:
         self._world.replicas.pop(replica.id, None)
         self._world.ledger.give_back(replica.id)
         self._world.effects.remove_replica(replica.id)
+        self._world.freed = True
 
     def termination_s(self, replica: Replica) -> float:
         """Seconds that a draining worker of it may take."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stoker.controller.crashes import Crashes
 from stoker.controller.cron import unusable
 from stoker.controller.effects import Change
+from stoker.controller.evictions import Evictions
 from stoker.controller.happenings import BuildFailed, Built
 from stoker.controller.headline import headline
 from stoker.controller.replicas import Replicas
@@ -18,8 +19,11 @@ from stoker.nouns.record import FunctionRecord, FunctionState, Revision
 class Rollouts:
     """Brings candidates to serve. The previous revision serves until the new one is ready."""
 
-    def __init__(self, world: World, replicas: Replicas, crashes: Crashes) -> None:
+    def __init__(
+        self, world: World, replicas: Replicas, crashes: Crashes, evictions: Evictions
+    ) -> None:
         self._world = world
+        self._evictions = evictions
         self._replicas = replicas
         self._crashes = crashes
 
@@ -66,8 +70,8 @@ class Rollouts:
         def change(record: FunctionRecord) -> FunctionRecord:
             if record.candidate is None:
                 return record
-            paths = {"code_dir": event.code_dir, "site_dir": event.site_dir}
-            candidate = record.candidate.model_copy(update=paths)
+            made = {"code_dir": event.code_dir, "site_dir": event.site_dir, "model": event.model}
+            candidate = record.candidate.model_copy(update=made)
             return configuring(record.model_copy(update={"candidate": candidate}))
 
         self._change(live, event.number, change)
@@ -91,23 +95,27 @@ class Rollouts:
                 self._replicas.start(live, candidate)
             rollout.stage, rollout.recreate = Stage.STARTING, False
         else:
-            self._make_room(live, rollout, config)
+            self._make_room(live, rollout, candidate)
 
-    def _make_room(self, live: Live, rollout: Rollout, config: FunctionConfig) -> None:
+    def _make_room(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
         """It does not fit beside what runs: the old revision goes first, only where that helps."""
-        ledger, number = self._world.ledger, rollout.number
+        ledger, number, config = self._world.ledger, rollout.number, candidate.config
         own = frozenset(r.id for r in self._world.replicas_of(live.name))
-        missing = ledger.missing(config)
+        missing = ledger.missing(candidate)
         if missing:
             self.fail(live, FunctionState.ERROR, missing)
-        elif not ledger.could_fit(config):
+        elif not ledger.could_fit(candidate):
+            self.fail(live, FunctionState.ERROR, f"can never fit: {ledger.arithmetic(candidate)}")
+        elif self._world.now() - rollout.since > config.readiness_s:
             self.fail(
-                live,
-                FunctionState.ERROR,
-                f"needs {config.gpus} GPU(s) of a size that this home does not have: "
-                f"it has {', '.join(ledger.capacity)}",
+                live, FunctionState.ERROR, f"no GPU became free within {config.readiness_s:g} s"
             )
-        elif ledger.fit(config, without=own) is not None and not rollout.recreate:
+        elif not rollout.recreate and self._evictions.make_room(
+            live, candidate, waiting=1, waited_s=self._world.now() - rollout.since
+        ):
+            # The old revision serves on while somebody else, who is idle, makes room.
+            return
+        elif ledger.fit(candidate, without=own) is not None and not rollout.recreate:
             rollout.recreate = True
             self._tell(
                 live,
@@ -120,10 +128,6 @@ class Rollouts:
             rollout.waiting_told = True
             holders = ledger.obstacles(ignoring=own)
             self._tell(live, number, f"waiting for GPU memory held by {holders}", "warning")
-        elif self._world.now() - rollout.since > config.readiness_s:
-            self.fail(
-                live, FunctionState.ERROR, f"no GPU became free within {config.readiness_s:g} s"
-            )
 
     def _prove(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
         replicas = self._candidates_replicas(live, candidate.number)
@@ -170,6 +174,7 @@ class Rollouts:
         if rollout is None:
             return
         live.rollout, live.settled = None, rollout.number
+        self._world.ledger.forget_promise(live.name)
         summary = headline(why)
         failed = self._world.logged(why, "error", state=state, message=summary)
         self._change(live, rollout.number, failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stoker.controller.crashes import Crashes
+from stoker.controller.evictions import Evictions
 from stoker.controller.replicas import Replicas
 from stoker.controller.sleep import Sleep
 from stoker.controller.view import Live, Replica
@@ -16,8 +17,16 @@ from stoker.nouns.record import Phase, Revision
 class Scaler:
     """Starts and drains replicas of what serves; ends those of what no longer does."""
 
-    def __init__(self, world: World, replicas: Replicas, crashes: Crashes, sleep: Sleep) -> None:
+    def __init__(
+        self,
+        world: World,
+        replicas: Replicas,
+        crashes: Crashes,
+        evictions: Evictions,
+        sleep: Sleep,
+    ) -> None:
         self._world = world
+        self._evictions = evictions
         self._replicas = replicas
         self._crashes = crashes
         self._sleep = sleep
@@ -30,6 +39,9 @@ class Scaler:
             return
         current = self._current(live, serving)
         if serving.config.spec.disable or (live.rollout and live.rollout.recreate):
+            live.no_room = False
+            if live.rollout is None:
+                self._world.ledger.forget_promise(live.name)
             for replica in current:
                 self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
             return
@@ -47,11 +59,16 @@ class Scaler:
         if rests is not None and (load.in_flight or load.waiting):
             self._rouse(awake)
         if desired > len(awake):
-            self._grow(live, serving, desired - len(awake), current)
-        elif len(current) < bounds.minimum and not live.record.desired_zero:
-            self._grow(live, serving, bounds.minimum - len(current), [])
+            self._grow(live, serving, desired - len(awake), current, load)
+            return
+        if len(current) < bounds.minimum and not live.record.desired_zero:
+            self._grow(live, serving, bounds.minimum - len(current), [], load)
+            return
         if self._world.blind:
             return
+        live.no_room = False
+        if live.rollout is None:
+            self._world.ledger.forget_promise(live.name)
         if desired < len(awake):
             self._shrink(live, serving.config, awake, len(awake) - desired, load)
         if rests is not None:
@@ -92,9 +109,17 @@ class Scaler:
     def _current(self, live: Live, serving: Revision) -> list[Replica]:
         return [r for r in self._world.replicas_of(live.name, serving.number) if not r.draining]
 
-    def _grow(self, live: Live, serving: Revision, missing: int, current: list[Replica]) -> None:
+    def _grow(
+        self,
+        live: Live,
+        serving: Revision,
+        missing: int,
+        current: list[Replica],
+        load: Load,
+    ) -> None:
         live.no_room = False
         if self._crashes.is_blocked(live):
+            self._world.ledger.forget_promise(live.name)
             return
         for replica in current:
             # Those that sleep are back in the time of a copy, where their devices have the room.
@@ -103,6 +128,7 @@ class Scaler:
         for _ in range(missing):
             if self._replicas.start(live, serving) is None:
                 live.no_room = True
+                self._evictions.make_room(live, serving, waiting=load.waiting)
                 return
 
     def _shrink(
@@ -113,7 +139,7 @@ class Scaler:
         surplus: int,
         load: Load,
     ) -> None:
-        busy = self.in_flight_by_replica(live)
+        busy = live.in_flight_by_replica()
         known = sum(busy.values()) >= load.in_flight
         facts = [
             ReplicaFacts(
@@ -148,15 +174,6 @@ class Scaler:
             waiting=waiting,
             last_active=max(active, live.active_at),
         )
-
-    @staticmethod
-    def in_flight_by_replica(live: Live) -> dict[str, int]:
-        """Requests in flight by replica, over all gateways."""
-        busy: dict[str, int] = {}
-        for demand in live.demand.values():
-            for replica, count in demand.by_replica.items():
-                busy[replica] = busy.get(replica, 0) + count
-        return busy
 
     @staticmethod
     def patience_s(config: FunctionConfig) -> float:

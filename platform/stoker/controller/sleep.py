@@ -27,6 +27,7 @@ class Sleep:
             return
         replica.slept_at = self._world.now()
         self._world.ledger.give_back(replica.id)
+        self._world.freed = True
         if replica.device_bytes:
             freed = format_bytes(replica.device_bytes * len(replica.devices))
             self._world.tell(replica.function, f"replica {replica.id} sleeps: {freed} are free")
@@ -39,9 +40,11 @@ class Sleep:
         """
         world = self._world
         if replica.slept_at is not None:
-            if not world.ledger.has_room(replica.devices, replica.device_bytes):
+            ledger, name = world.ledger, replica.function
+            if not ledger.has_room(name, replica.devices, replica.device_bytes):
                 return False
-            world.ledger.take(replica.id, replica.devices, replica.device_bytes)
+            ledger.take(replica.id, replica.devices, replica.device_bytes)
+            ledger.forget_promise(name)
             replica.slept_at = None
             replica.was_ready = False  # so that this wake is measured as well
         revision = world.revision(replica)

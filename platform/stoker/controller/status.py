@@ -108,7 +108,7 @@ class Status:
         if replicas and not staying:
             return FunctionState.SCALING_TO_ZERO, ""
         serving = live.record.serving
-        missing = self._world.ledger.missing(serving.config) if serving else ""
+        missing = self._world.ledger.missing(serving) if serving else ""
         if missing:
             return FunctionState.UNHEALTHY, missing
         if live.no_room and live.asked_at is not None:

@@ -5,11 +5,14 @@ Single writer of everything here: the reconciler, one happening at a time.
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from stoker.decide.evict import DEFAULT_RELOAD_S
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
+from stoker.decide.rate import ArrivalRate
 from stoker.decide.scale import ScaleMemory
 from stoker.nouns.record import (
     Demand,
@@ -189,6 +192,11 @@ class Live:
         reported: requests answered, by reporter, as each last reported it; a restarted gateway
             begins at nought again. ``answered``: all of them together, which never falls;
             ``answered_at_crash``: that at the last crash.
+        arrived: requests accepted, by reporter, as each last reported it; ``rate``: how often they
+            come. ``uncounted``: its gateways have counted since before this controller came, so
+            that what they report first is no news.
+        loads: seconds from start to ready of its last replicas.
+        no_room: it wants a replica that does not fit now.
         scaled: what its replicas amounted to last; beside a failed candidate the record's state
             does not tell.
         settled: number of the candidate whose deployment ended last, well or not; what the store
@@ -211,6 +219,10 @@ class Live:
     last_active: float = 0.0
     crashes: list[float] = field(default_factory=list)
     reported: dict[str, int] = field(default_factory=dict)
+    arrived: dict[str, int] = field(default_factory=dict)
+    uncounted: bool = False
+    rate: ArrivalRate = field(default_factory=lambda: ArrivalRate(since=0.0))
+    loads: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     answered: int = 0
     answered_at_crash: int = 0
     blocked_until: float | None = None
@@ -225,9 +237,10 @@ class Live:
     starts: int = 0
     scaled: FunctionState | None = None
 
-    def see(self, demand: dict[str, Demand]) -> None:
+    def see(self, demand: dict[str, Demand], now: float) -> None:
         """Takes what the gateways and the workers of graphs, by their names, report of it now."""
         self.demand = demand
+        self._count_arrivals(demand, now)
         for gateway, seen in demand.items():
             before = self.reported.get(gateway, 0)
             restarted = seen.answered < before
@@ -237,6 +250,47 @@ class Live:
         if len(self.reported) > REPORTERS:
             # Workers of graphs come and go, each under a name of its own.
             self.reported = {name: self.reported[name] for name in demand}
+
+    def _count_arrivals(self, demand: dict[str, Demand], now: float) -> None:
+        news = 0
+        for reporter, seen in demand.items():
+            before = self.arrived.get(reporter, 0)
+            news += seen.arrivals if seen.arrivals < before else seen.arrivals - before
+        self.arrived = {**self.arrived, **{name: seen.arrivals for name, seen in demand.items()}}
+        if len(self.arrived) > REPORTERS:
+            self.arrived = {name: self.arrived[name] for name in demand}
+        if demand and self.uncounted:
+            self.uncounted = False
+            return
+        self.rate = self.rate.after(news, now)
+
+    @property
+    def reload_s(self) -> float:
+        """What it takes to load, seconds: the median of what was measured, or else of the record.
+
+        The record's has the waiting for room in it, so that it is only the second best.
+        """
+        if self.loads:
+            return statistics.median(self.loads)
+        return self.record.wake_p90_s or DEFAULT_RELOAD_S
+
+    def in_flight_by_replica(self) -> dict[str, int]:
+        """Requests in flight by replica, over all gateways."""
+        busy: dict[str, int] = {}
+        for demand in self.demand.values():
+            for replica, count in demand.by_replica.items():
+                busy[replica] = busy.get(replica, 0) + count
+        return busy
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait, over all gateways."""
+        return sum(demand.waiting for demand in self.demand.values())
+
+    def waited_s(self, now: float) -> float:
+        """How long the oldest of them has waited, seconds."""
+        oldest = max((demand.oldest_wait_s for demand in self.demand.values()), default=0.0)
+        return max(oldest, now - self.asked_at if self.asked_at is not None else 0.0)
 
     def rest_from(self, now: float) -> None:
         """Whether it was idle until ``now`` (monotonic seconds) nobody knows: its window begins."""

@@ -91,9 +91,14 @@ class WorkerLinks:
 
     def _told(self, key: Key, connection: _Connection, state: State) -> None:
         if self._connections.get(key) is connection:
-            error = str(state.get("error", ""))
-            sleeps = bool(state.get("sleeps"))
-            told = WorkerStated(*key, str(state["phase"]), int(state["pid"]), error, sleeps)
+            told = WorkerStated(
+                *key,
+                str(state["phase"]),
+                int(state["pid"]),
+                error=str(state.get("error", "")),
+                sleeps=bool(state.get("sleeps")),
+                device_bytes=int(state.get("device_bytes", 0)),
+            )
             self._report(told)
 
     def _ended(self, key: Key, connection: _Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 
 from stoker.controller.happenings import (
     OverMemory,
@@ -19,7 +20,7 @@ from stoker.controller.sleep import Sleep
 from stoker.controller.view import Replica, Slot
 from stoker.controller.world import World
 from stoker.decide.lifecycle import Effect, Signal
-from stoker.nouns.record import Phase
+from stoker.nouns.record import FunctionRecord, ModelBytes, Phase, Revision
 
 EXIT_WORD_S = 0.5
 """How long the zygote's word on the exit status is waited for after the connection ended."""
@@ -68,12 +69,15 @@ class Workers:
         if found is None:
             return
         replica, slot = found
+        found_running = slot.adopted
         slot.pid, slot.adopted = event.pid or slot.pid, False
         slot.sleeps = event.sleeps
         if event.phase == Phase.ASLEEP:
             self._asleep(replica, slot)
+        if event.phase == Phase.DRAINING and event.device_bytes:
+            self._measured(replica, event.device_bytes)
         if event.phase == Phase.READY and slot.phase is Phase.STARTING:
-            self._ready(replica, slot)
+            self._ready(replica, slot, seen_to_load=not found_running)
         elif event.phase == Phase.FAILED and slot.phase is Phase.STARTING:
             self._replicas.doom(replica, slot, Signal.INIT_FAILED, event.error or "init failed")
         elif event.phase == Phase.DRAINING and not replica.draining:
@@ -86,7 +90,18 @@ class Workers:
         slot.move(Signal.SLEEP)
         self._sleep.fell_asleep(replica)
 
-    def _ready(self, replica: Replica, slot: Slot) -> None:
+    def _measured(self, replica: Replica, peak: int) -> None:
+        """One that goes has told its peak: what its revision's next replica is placed by.
+
+        Not before it goes, and not of a function that has answered nothing yet: a model that has
+        only been loaded has not shown what it computes with.
+        """
+        live = self._world.functions.get(replica.function)
+        if live is not None and live.answered:
+            change = partial(_with_peak, replica.revision, peak)
+            self._world.change(live.name, change, stamped=False)
+
+    def _ready(self, replica: Replica, slot: Slot, *, seen_to_load: bool) -> None:
         slot.move(Signal.INITIALIZED)
         now = self._world.now()
         slot.ready_at = now
@@ -95,6 +110,8 @@ class Workers:
             if replica.was_ready is False and live.asked_at is not None:
                 live.wakes.append(now - live.asked_at)
             live.asked_at = None
+            if seen_to_load and replica.was_ready is False and not slot.crashes:
+                live.loads.append(max(0.0, self._world.clock.epoch() - slot.started_at))
         replica.was_ready = True
         self._publish(replica)
 
@@ -186,6 +203,20 @@ class Workers:
         """Writes the record once every place has its answer: one write a start."""
         if all(slot.answered or not slot.running for slot in replica.slots):
             self._world.effects.put_replica(replica.record())
+
+
+def _with_peak(number: int, peak: int, record: FunctionRecord) -> FunctionRecord:
+    """The record in which that revision's peak is at least this; itself when it is already."""
+    updates = {}
+    for field in ("serving", "candidate"):
+        revision: Revision | None = getattr(record, field)
+        if revision is None or revision.number != number:
+            continue
+        model = revision.model or ModelBytes(key="", weights=0)
+        if peak > model.measured:
+            model = model.model_copy(update={"measured": peak})
+            updates[field] = revision.model_copy(update={"model": model})
+    return record.model_copy(update=updates) if updates else record
 
 
 def _reason(slot: Slot) -> str:

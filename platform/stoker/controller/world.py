@@ -33,6 +33,8 @@ class World:
     replicas: dict[str, Replica] = field(default_factory=dict)
     devices: dict[str, DeviceSeen] = field(default_factory=dict)
     """As each was last seen; one that the ledger calls lost is there no more."""
+    freed: bool = False
+    """A replica's bytes came back: who waits for some has not looked yet."""
     blind: bool = False
     """The store is away: the demand in the view is old, and no reason to end anything."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from stoker.models import held
 from stoker.models.encoder import Model, Session
 from stoker.models.manifest import Manifest
 from stoker.models.recipe import choose
@@ -40,6 +41,7 @@ def load(
     started = time.monotonic()
     folder = _ready(settings, home) or _prepared(settings, home, progress)
     model = open_checkpoint(folder, threads=threads)
+    held.note(model.manifest.key, model.manifest.bytes_after)
     model.load_seconds = time.monotonic() - started
     return model
 

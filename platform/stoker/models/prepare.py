@@ -6,6 +6,7 @@ step, and exits with 0 when the checkpoint lies ready in the home, else with 1 a
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -206,6 +207,9 @@ def main() -> int:
         _say(f"error: {exc.message}")
         return 1
     made = result.manifest
+    if report := os.environ.get("STOKER_PREPARE_REPORT"):
+        # What the controller places the workers by (`stoker.nouns.record.ModelBytes`).
+        Path(report).write_text(json.dumps({"key": made.key, "weights": made.bytes_after}))
     took = f"in {made.seconds:.1f} s" if result.built else "was ready"
     _say(
         f"model {made.model} ({made.quantization}, {made.backend}) {took}: "

@@ -54,11 +54,28 @@ class LogEntry(_Record):
     message: str
 
 
+class ModelBytes(_Record):
+    """What is known of a revision's prepared model.
+
+    Attributes:
+        key: of the prepared checkpoint (`stoker.models.manifest`); empty when the platform has
+            prepared none and only knows what was measured.
+        weights: bytes of its weights, which each worker holds a copy of on its devices.
+        measured: the largest peak of device memory that one worker of it told, in bytes; 0: none
+            has yet. Written by the controller.
+    """
+
+    key: str
+    weights: int = Field(ge=0)
+    measured: int = Field(default=0, ge=0)
+
+
 class Revision(_Record):
     """One immutable deployed version.
 
     ``document`` is the config as its user sent it; ``code_dir`` and ``site_dir`` are filled in by
-    the build (absolute paths; ``site_dir`` is None when nothing had to be installed).
+    the build (absolute paths; ``site_dir`` is None when nothing had to be installed), and so is
+    ``model``, None when none is declared.
     """
 
     number: int
@@ -66,6 +83,7 @@ class Revision(_Record):
     digest: str = ""
     code_dir: str | None = None
     site_dir: str | None = None
+    model: ModelBytes | None = None
 
     @cached_property
     def config(self) -> FunctionConfig:

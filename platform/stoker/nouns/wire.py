@@ -132,6 +132,7 @@ class State(TypedDict):
     """The worker's phase (`stoker.nouns.record.Phase`) and, when it failed, why.
 
     ``sleeps``: something in it can leave the device and come back, so that SLEEP is of use.
+    ``device_bytes``: the most device memory that it has held so far, if it knows of any.
     """
 
     phase: str
@@ -141,6 +142,7 @@ class State(TypedDict):
     index: int
     sleeps: NotRequired[bool]
     error: NotRequired[str]
+    device_bytes: NotRequired[int]
 
 
 class ResponseMeta(TypedDict):

@@ -119,7 +119,8 @@ def gpu(
         timeout: that one event may take.
         worker_timeout: that a request waits for a free worker.
         readiness_timeout: that a replica may take to start.
-        gpu_memory: device memory of one worker ("2GiB"); without it a replica has whole devices.
+        gpu_memory: device memory of one worker ("2GiB"); without it that is estimated from the
+            model, and a function without one has whole devices.
         queue_limit: requests that may wait in one gateway.
 
     Returns:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import orjson
 
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
+from stoker.models.held import device_peak
 from stoker.nouns.errors import DeadlineExceeded, HandlerFailed, ShuttingDown
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.record import Phase
@@ -378,6 +379,8 @@ class Desk:
             state["sleeps"] = True
         if self._error:
             state["error"] = self._error
+        if connection.role == "controller" and (peak := device_peak(os.environ)):
+            state["device_bytes"] = peak
         connection.send_now(frame(Kind.STATE, 0, orjson.dumps(state)))
         if self._error and connection.role == "controller":
             self.told_failure.set()

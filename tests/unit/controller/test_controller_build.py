@@ -20,7 +20,7 @@ from stoker.nouns.errors import BadRequest
 from stoker.nouns.function import Build, FunctionConfig
 from stoker.nouns.home import Home
 from stoker.nouns.launch import WorkerLaunch, ZygoteKind
-from stoker.nouns.record import FunctionRecord, Revision
+from stoker.nouns.record import FunctionRecord, ModelBytes, Revision
 
 CODE = "def handler(context, event):\n    return 'x'\n"
 
@@ -294,3 +294,23 @@ def test_an_mlrun_wrapper_needs_no_code_of_its_own(tmp_path: Path) -> None:
 def test_relative_imports_are_the_functions_own_business(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("from . import torch\nfrom .torch import x\n")
     assert imports_of(tmp_path) == frozenset()
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_build_tells_the_bytes_of_the_model_that_it_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    async def prepare(command: list[str], *, env: dict[str, str], **_: Any) -> int:
+        if told:
+            Path(env["STOKER_PREPARE_REPORT"]).write_text('{"key": "k", "weights": 7}')
+        return 0
+
+    monkeypatch.setattr("stoker.controller.build.run_streaming", prepare)
+    spec = {
+        "build": {"functionSourceCode": encoded()},
+        "env": [{"name": "STOKER_MODEL", "value": "/models/some"}],
+    }
+    outcome, _ = await build(tmp_path, **spec)
+    assert isinstance(outcome, Built)
+    assert outcome.model == (ModelBytes(key="k", weights=7) if told else None)
+    assert not list(tmp_path.rglob("*.model.json"))

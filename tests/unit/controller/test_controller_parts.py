@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,21 @@ from stoker.nouns.errors import (
     StoreUnavailable,
 )
 from stoker.nouns.function import FunctionConfig, Trigger
-from stoker.nouns.record import FunctionRecord, ReplicaRecord
+from stoker.nouns.record import FunctionRecord, ModelBytes, ReplicaRecord, Revision
 
 MIB = 1024**2
 
 # The ledger of devices
 
 
-def gpu_config(gpus: int, workers: int, memory: str | None) -> FunctionConfig:
+def gpu_revision(gpus: int, workers: int, memory: str | None, **facts: Any) -> Revision:
     env = [{"name": "STOKER_GPU_MEMORY", "value": memory}] if memory else []
     spec = {
         "resources": {"limits": {"nvidia.com/gpu": gpus}},
         "triggers": {"http": {"kind": "http", "numWorkers": workers}},
         "env": env,
     }
-    return FunctionConfig.parse({"metadata": {"name": "fn"}, "spec": spec})
+    return Revision(number=1, document={"metadata": {"name": "fn"}, "spec": spec}, **facts)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_each_card_carries_the_most_that_its_workers_need(
 
 def test_the_ledger_never_promises_more_than_there_is() -> None:
     ledger = Ledger({"a": 100 * MIB})
-    config = gpu_config(1, 2, "20MiB")
+    config = gpu_revision(1, 2, "20MiB")
     granted = 0
     while (fit := ledger.fit(config)) is not None:
         granted += 1
@@ -68,9 +69,64 @@ def test_the_ledger_never_promises_more_than_there_is() -> None:
 def test_a_replica_of_unknown_size_takes_only_an_empty_card_and_all_of_it() -> None:
     ledger = Ledger({"a": 100, "b": 200})
     ledger.take("small", ("a",), 1)
-    assert ledger.fit(gpu_config(1, 1, None)) == (("b",), 200)
-    assert ledger.fit(gpu_config(2, 1, None)) is None
-    assert ledger.fit(gpu_config(2, 1, None), without=frozenset({"small"})) is not None
+    assert ledger.fit(gpu_revision(1, 1, None)) == (("b",), 200)
+    assert ledger.fit(gpu_revision(2, 1, None)) is None
+    assert ledger.fit(gpu_revision(2, 1, None), without=frozenset({"small"})) is not None
+
+
+GIB = 1 << 30
+MODEL = ModelBytes(key="k", weights=4 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("device", "memory", "model", "workers", "gib"),
+    [
+        ("SIM-0", None, MODEL, 1, 5),
+        ("SIM-0", None, MODEL, 2, 10),
+        ("GPU-0", None, MODEL, 2, 11),
+        ("SIM-0", "3GiB", MODEL, 2, 6),
+        ("SIM-0", None, MODEL.model_copy(update={"measured": 10 * GIB}), 1, 11),
+        ("SIM-0", None, None, 1, None),
+    ],
+)
+def test_bytes_are_declared_or_measured_or_estimated_from_the_model_or_the_whole_card(
+    device: str, memory: str | None, model: ModelBytes | None, workers: int, gib: int | None
+) -> None:
+    ledger = Ledger({device: 16 * GIB})
+    each = ledger.each(gpu_revision(1, workers, memory, model=model))
+    assert each == (None if gib is None else gib * GIB)
+
+
+def test_two_models_of_known_bytes_share_a_card() -> None:
+    ledger = Ledger({"SIM-0": 16 * GIB})
+    for number in range(3):
+        fit = ledger.fit(gpu_revision(1, 1, None, model=MODEL))
+        assert fit == (("SIM-0",), 5 * GIB)
+        ledger.take(f"r{number}", *fit)
+    assert ledger.fit(gpu_revision(1, 1, None, model=MODEL)) is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "memory", "model", "said"),
+    [
+        (
+            1,
+            4,
+            None,
+            MODEL,
+            r"4 workers on a GPU x \(weights 4.0 GiB \+ activations 1.0 GiB\) = 20",
+        ),
+        (1, 2, "9GiB", None, r"18.0 GiB on each \(2 worker\(s\) of 9GiB.*has SIM-0 16.0 GiB"),
+        (2, 1, None, None, r"needs 2 GPU\(s\); this home has SIM-0 16.0 GiB"),
+    ],
+)
+def test_a_function_that_can_never_fit_is_told_the_arithmetic(
+    gpus: int, workers: int, memory: str | None, model: ModelBytes | None, said: str
+) -> None:
+    ledger = Ledger({"SIM-0": 16 * GIB})
+    revision = gpu_revision(gpus, workers, memory, model=model)
+    assert ledger.fit(revision) is None
+    assert re.search(said, ledger.arithmetic(revision))
 
 
 # Cron

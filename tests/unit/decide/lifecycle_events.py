@@ -32,6 +32,7 @@ from lifecycle_world import (
     worker_receives,
 )
 
+from stoker.decide.evict import Resident, Room, Want, make_room
 from stoker.decide.lifecycle import Signal
 from stoker.decide.scale import ReplicaFacts, victims
 from stoker.nouns.record import Phase
@@ -158,6 +159,8 @@ def worker_accidents(rules: Rules, world: World, slot: int, replica: Replica) ->
             facts = ReplicaFacts(str(slot), phase, believed, created_at=0.0)
             if victims([facts], surplus=1):
                 yield f"idle {slot}", drain(spend(world, "idle"), slot)
+            if evicts(slot, busy=believed > 0):
+                yield f"evict {slot}", drain(spend(world, "idle"), slot)
     awake = phase in (Phase.READY, Phase.ASLEEP) and replica.revision == world.serving
     if budget.sleep and awake and not replica.told_to_go:
         # Whether it has work the controller knows only from demand that may be old.
@@ -171,6 +174,14 @@ def worker_accidents(rules: Rules, world: World, slot: int, replica: Replica) ->
         failed = put(spend(world, "init_failure"), slot, replica._replace(initializing=False))
         failed = failed._replace(failed_once=True, candidate=None)
         yield f"init failed {slot}", apply(rules, failed, slot, Signal.INIT_FAILED)
+
+
+def evicts(slot: int, *, busy: bool) -> bool:
+    """Whether another function that has waited past its bound takes this replica's bytes."""
+    resident = Resident(str(slot), "fn", {"card": 1}, reload_s=1.0, rate=1.0, since=0.0, busy=busy)
+    other = Want("other", gpus=1, each=1, waited_s=1e6)
+    decided = make_room(other, [resident], {"card": 0}, now=1e6)
+    return isinstance(decided, Room) and decided.victims == (str(slot),)
 
 
 def check(rules: Rules, world: World) -> None:

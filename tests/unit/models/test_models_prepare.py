@@ -22,6 +22,7 @@ from stoker.models.manifest import Manifest
 from stoker.models.prepare import prepare
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.home import Home
+from stoker.nouns.record import ModelBytes
 from stoker.nouns.settings import ModelSettings
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
@@ -160,3 +161,15 @@ def test_an_unsupported_module_of_a_sentence_encoder_is_named(source, home):
 def test_a_manifest_survives_its_file(source, home):
     made = prepare(declare(source), home, quiet)
     assert Manifest.of(Path(made.folder)) == made.manifest
+
+
+def test_the_build_step_reports_what_the_controller_places_by(source, home, tmp_path, monkeypatch):
+    report = tmp_path / "report.json"
+    monkeypatch.setenv("STOKER_HOME", str(home.root))
+    monkeypatch.setenv("STOKER_MODEL", str(source))
+    monkeypatch.setenv("STOKER_PREPARE_REPORT", str(report))
+    assert preparing.main() == 0
+    weights = (source / "model.safetensors").stat().st_size
+    told = ModelBytes.model_validate_json(report.read_bytes())
+    assert told.weights == pytest.approx(weights, rel=0.05)
+    assert (home.models / told.key).is_dir()

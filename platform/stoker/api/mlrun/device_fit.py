@@ -98,7 +98,7 @@ def sharing_note(config: FunctionConfig, capacity: Mapping[str, int]) -> list[No
     """What becomes of several workers on one GPU of which nobody knows how much they need."""
     if config.workers <= config.gpus or not config.gpus or not capacity:
         return []
-    if config.env.get("STOKER_GPU_MEMORY"):
+    if config.env.get("STOKER_GPU_MEMORY") or config.env.get("STOKER_MODEL"):
         return []
     each = max(capacity.values()) * config.gpus / config.workers
     text = (
