@@ -11,6 +11,15 @@ import pytest
 CLIENT_ENV = ("MLRUN_DBPATH", "NUCLIO_DASHBOARD_URL", "STOKER_HOME", "MLRUN_IGNORE_ENV_FILE")
 
 
+def pytest_sessionstart() -> None:
+    """What prints tables to a pipe prints them whole, whatever terminal the tests run in.
+
+    The processes of pytest-xdist have 80 columns: readline says so to the environment.
+    """
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(autouse=True)
 def clients_point_where_they_did() -> Iterator[None]:
     """mlrun keeps where its server is in a module: a test that points it somewhere else is undone.
