@@ -12,11 +12,11 @@ CLIENT_ENV = ("MLRUN_DBPATH", "NUCLIO_DASHBOARD_URL", "STOKER_HOME", "MLRUN_IGNO
 
 
 def pytest_sessionstart() -> None:
-    """What prints tables to a pipe prints them whole, whatever terminal the tests run in.
+    """Nothing of the user's clients, and no terminal: to a pipe, tables are printed whole.
 
     The processes of pytest-xdist have 80 columns: readline says so to the environment.
     """
-    for name in ("COLUMNS", "LINES"):
+    for name in (*CLIENT_ENV, "COLUMNS", "LINES"):
         os.environ.pop(name, None)
 
 
@@ -37,6 +37,5 @@ def clients_point_where_they_did() -> Iterator[None]:
     # Half-imported, it has no configuration yet.
     if mlrun is not None and hasattr(mlrun, "mlconf"):
         config = mlrun.mlconf
-        if (config.dbpath or config.nuclio_dashboard_url) and not before["MLRUN_DBPATH"]:
-            config.dbpath = ""
+        if config.dbpath or config.nuclio_dashboard_url:
             config.reload(skip_env_file=True)
