@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from live_platform import Platform, eventually, home_of_its_own, platform_of_its_own
+from real_redis import answers
 from stoker.app.redis_server import redis_binary
 
 
@@ -41,7 +42,7 @@ def redis_url() -> Iterator[str]:
             stdout=subprocess.DEVNULL,
         )
         try:
-            eventually(socket.exists)
+            eventually(lambda: answers(socket))
             yield f"unix://{socket}"
         finally:
             process.kill()
