@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from live_platform import Platform, eventually, home_of_its_own, platform_of_its_own
+from prepared_encoder import PreparedEncoder
 from real_redis import answers
 from stoker.app.redis_server import redis_binary
 
@@ -29,6 +31,13 @@ def running(platform: Platform) -> Platform:
     """A running platform: one gateway, a plain zygote, an embedded Redis."""
     platform.up()
     return platform
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedEncoder:
+    """One for all processes of this run, and none that an earlier run has left."""
+    own = tmp_path_factory.getbasetemp()
+    return PreparedEncoder(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture
