@@ -3,8 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: venv demo test check fix bench bench-peers gpu-test gpu-bench notebooks docs clean help
+.PHONY: venv demo test test-unit check fix bench bench-peers gpu-test gpu-bench notebooks docs clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,8 +26,11 @@ $(STAMP): pyproject.toml constraints.txt weights.txt
 demo: venv  ## the main job on real text; `make demo CI=1` exits by itself
 	$(BIN)/python demo/demo.py $(if $(CI),--ci)
 
-test: venv  ## all tests
-	$(BIN)/python -m pytest
+test: venv  ## all tests, in two processes; `make test JOBS=4` in four
+	$(PYTEST)
+
+test-unit: venv  ## the tests that start no platform
+	$(PYTEST) tests/unit
 
 check: venv  ## formatting, lint, types, import layers; changes nothing
 	$(BIN)/ruff format --check

@@ -11,6 +11,15 @@ import pytest
 CLIENT_ENV = ("MLRUN_DBPATH", "NUCLIO_DASHBOARD_URL", "STOKER_HOME", "MLRUN_IGNORE_ENV_FILE")
 
 
+def pytest_sessionstart() -> None:
+    """Nothing of the user's clients, and no terminal: to a pipe, tables are printed whole.
+
+    The processes of pytest-xdist have 80 columns: readline says so to the environment.
+    """
+    for name in (*CLIENT_ENV, "COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(autouse=True)
 def clients_point_where_they_did() -> Iterator[None]:
     """mlrun keeps where its server is in a module: a test that points it somewhere else is undone.
@@ -28,6 +37,5 @@ def clients_point_where_they_did() -> Iterator[None]:
     # Half-imported, it has no configuration yet.
     if mlrun is not None and hasattr(mlrun, "mlconf"):
         config = mlrun.mlconf
-        if (config.dbpath or config.nuclio_dashboard_url) and not before["MLRUN_DBPATH"]:
-            config.dbpath = ""
+        if config.dbpath or config.nuclio_dashboard_url:
             config.reload(skip_env_file=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import signal
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,30 @@ def eventually(what: Callable[[], Any], within_s: float = WITHIN_S) -> Any:
         assert time.monotonic() < deadline, f"not within {within_s:g} s: last was {answer!r}"
         time.sleep(0.02)
     return answer
+
+
+@contextmanager
+def home_of_its_own() -> Iterator[Path]:
+    """An empty folder for a home, with a path short enough for unix sockets."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def platform_of_its_own() -> Iterator[Platform]:
+    """A home whose platform is not started yet; whatever runs is ended at the end."""
+    with home_of_its_own() as folder:
+        made = Platform(folder)
+        try:
+            yield made
+        finally:
+            made.down()
+            made.client.close()
+            left = made.left() if made.home.id_file.exists() else []
+        assert left == []
 
 
 class Platform:

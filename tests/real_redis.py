@@ -12,6 +12,18 @@ from pathlib import Path
 from stoker.app.redis_server import redis_binary
 
 
+def answers(path: Path) -> bool:
+    """Whether the Redis of that socket serves: the socket is there before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+            probe.sendall(b"PING\r\n")
+            return probe.recv(100).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
 class RealRedis:
     """One redis-server on a unix socket, which tests may freeze, kill and start again."""
 
@@ -32,20 +44,10 @@ class RealRedis:
             stdout=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 20
-        while not self._answers():
+        while not answers(self.socket):
             assert self._process.poll() is None, "redis-server ended"
             assert time.monotonic() < deadline, "redis-server does not answer"
             time.sleep(0.005)
-
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1)
-            try:
-                probe.connect(str(self.socket))
-                probe.sendall(b"PING\r\n")
-                return probe.recv(100).startswith(b"+PONG")
-            except OSError:
-                return False
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)

@@ -1,34 +1,29 @@
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from live_platform import Platform, eventually
+from live_platform import Platform, eventually, home_of_its_own, platform_of_its_own
+from prepared_encoder import PreparedEncoder
+from real_redis import answers
 from stoker.app.redis_server import redis_binary
 
 
 @pytest.fixture
 def home_dir() -> Iterator[Path]:
-    """An empty folder for a home, with a path short enough for unix sockets."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    yield folder
-    shutil.rmtree(folder)
+    with home_of_its_own() as folder:
+        yield folder
 
 
 @pytest.fixture
-def platform(home_dir: Path) -> Iterator[Platform]:
+def platform() -> Iterator[Platform]:
     """A home whose platform is not started yet; whatever runs is ended at the end."""
-    made = Platform(home_dir)
-    yield made
-    made.down()
-    made.client.close()
-    if made.home.id_file.exists():
-        assert made.left() == []
+    with platform_of_its_own() as made:
+        yield made
 
 
 @pytest.fixture
@@ -38,18 +33,26 @@ def running(platform: Platform) -> Platform:
     return platform
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedEncoder:
+    """One for all processes of this run, and none that an earlier run has left."""
+    own = tmp_path_factory.getbasetemp()
+    return PreparedEncoder(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
 @pytest.fixture
 def redis_url() -> Iterator[str]:
     """A Redis that is nobody's yet."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    socket = folder / "r.sock"
-    process = subprocess.Popen(
-        [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--save", ""],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-    )
-    eventually(socket.exists)
-    yield f"unix://{socket}"
-    process.kill()
-    process.wait()
-    shutil.rmtree(folder)
+    with home_of_its_own() as folder:
+        socket = folder / "r.sock"
+        process = subprocess.Popen(
+            [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--save", ""],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            eventually(lambda: answers(socket))
+            yield f"unix://{socket}"
+        finally:
+            process.kill()
+            process.wait()

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from live_platform import Platform, platform_of_its_own
 
 pytestmark = pytest.mark.e2e
 
@@ -63,6 +65,14 @@ def run(running: Any) -> Run:
         return done
 
     return call
+
+
+@pytest.fixture(scope="module")
+def empty() -> Iterator[Platform]:
+    """A running platform where nothing is deployed, for the tests that deploy nothing."""
+    with platform_of_its_own() as platform:
+        platform.up()
+        yield platform
 
 
 @pytest.fixture
@@ -164,9 +174,9 @@ def test_a_function_of_another_project_is_not_taken_over(run: Run, folder: Path)
     ],
 )
 def test_what_goes_wrong_is_said_with_an_exit_code(
-    running: Any, words: tuple[str, ...], code: int, says: str
+    empty: Platform, words: tuple[str, ...], code: int, says: str
 ) -> None:
-    done = stoker(*words, home=running.home.root)
+    done = stoker(*words, home=empty.home.root)
     assert done.returncode == code
     assert says in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from live_platform import Platform
+from live_platform import Platform, platform_of_its_own
 
 pytestmark = [pytest.mark.e2e, pytest.mark.mlrun]
 
@@ -55,6 +56,14 @@ def setup(project):
 """
 
 
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    """A running platform with what graphs need; each test has a project of its own on it."""
+    with platform_of_its_own() as made:
+        made.up(zygotes=("plain", "mlrun"))
+        yield made
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "fns").mkdir()
@@ -74,23 +83,23 @@ def stoker(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-def project(folder: Path, *functions: str) -> str:
+def project(folder: Path, name: str, *functions: str) -> str:
     path = folder / "project.yaml"
     listed = "".join(f"\n  - {entry}" for entry in functions) or " []"
-    path.write_text(f"kind: project\nmetadata: {{name: sums}}\nspec:\n  functions:{listed}\n")
+    path.write_text(f"kind: project\nmetadata: {{name: {name}}}\nspec:\n  functions:{listed}\n")
     return str(path)
 
 
-def both(platform: Platform) -> Any:
-    return platform.call("sums-both", b'{"n": 3}', **{"Content-Type": "application/json"}).json()
+def ask(platform: Platform, name: str) -> Any:
+    return platform.call(name, b'{"n": 3}', **{"Content-Type": "application/json"}).json()
 
 
 def test_a_project_deploys_what_it_lists_and_the_same_again(
     platform: Platform, folder: Path
 ) -> None:
-    platform.up(zygotes=("plain", "mlrun"))
     path = project(
         folder,
+        "sums",
         "{name: both, kind: serving, url: graph.py}",
         "{name: plus, url: fns/function.yaml}",
     )
@@ -101,7 +110,7 @@ def test_a_project_deploys_what_it_lists_and_the_same_again(
         assert f"sums-both revision {revision} ready" in done.stdout
         # A graph asks for its functions when it starts.
         assert done.stdout.index("sums-plus revision") < done.stdout.index("sums-both revision")
-        assert both(platform) == {"n": 7}
+        assert ask(platform, "sums-both") == {"n": 7}
     assert platform.endpoints is not None
     stored = platform.client.get(
         f"{platform.endpoints.control_url}/api/v1/projects/sums/functions/both"
@@ -114,21 +123,20 @@ def test_a_project_deploys_what_it_lists_and_the_same_again(
     assert refused.returncode == 1
     assert "no function 'sums-minus' is deployed here; near names: sums-plus" in refused.stderr
     assert "caused by" not in refused.stderr
-    assert both(platform) == {"n": 7}
+    assert ask(platform, "sums-both") == {"n": 7}
 
 
 def test_a_project_that_lists_nothing_deploys_what_its_setup_makes(
     platform: Platform, folder: Path
 ) -> None:
-    platform.up(zygotes=("plain", "mlrun"))
-    path = project(folder)
+    path = project(folder, "made")
     before = Path(path).read_text()
     (folder / "project_setup.py").write_text(SETUP)
     done = stoker(platform, "deploy", path, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     names = [one["metadata"]["name"] for one in json.loads(done.stdout)]
-    assert names == ["sums-plus", "sums-both"]  # and not the job
-    assert both(platform) == {"n": 7}
+    assert names == ["made-plus", "made-both"]  # and not the job
+    assert ask(platform, "made-both") == {"n": 7}
     assert Path(path).read_text() == before
     wrong = stoker(platform, "deploy", path, "--only", "bth")
     assert wrong.returncode == 1
@@ -141,7 +149,6 @@ def test_a_project_that_lists_nothing_deploys_what_its_setup_makes(
 
 def test_a_project_in_mlrun_s_own_words_is_deployed_too(platform: Platform, folder: Path) -> None:
     """Entries as mlrun writes them: a file with its kind, a whole object, a job beside them."""
-    platform.up(zygotes=("plain", "mlrun"))
     source = base64.b64encode(CODE.encode()).decode()
     whole = {
         "kind": "remote",
@@ -150,6 +157,7 @@ def test_a_project_in_mlrun_s_own_words_is_deployed_too(platform: Platform, fold
     }
     path = project(
         folder,
+        "written",
         "{name: plus, kind: nuclio, url: fns/plus.py, handler: handler}",
         json.dumps({"name": "whole", "spec": whole}),
         "{name: train, kind: job, url: fns/plus.py}",
@@ -158,8 +166,9 @@ def test_a_project_in_mlrun_s_own_words_is_deployed_too(platform: Platform, fold
     done = stoker(platform, "deploy", path, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     names = [one["metadata"]["name"] for one in json.loads(done.stdout)]
-    assert names == ["sums-plus", "sums-whole"]
-    assert platform.call("sums-whole").json() == {"n": 1}
-    jobs = stoker(platform, "deploy", project(folder, "{name: train, kind: job, url: graph.py}"))
+    assert names == ["written-plus", "written-whole"]
+    assert platform.call("written-whole").json() == {"n": 1}
+    path = project(folder, "written", "{name: train, kind: job, url: graph.py}")
+    jobs = stoker(platform, "deploy", path)
     assert jobs.returncode == 1
     assert "lists nothing that is deployed" in jobs.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from starlette.routing import Route
 
+from live_platform import platform_of_its_own
 from stoker.api import ApiSettings, build_app
 from stoker.cli.main import app as cli
 from stoker.cli.pack import pack_function
@@ -164,13 +166,20 @@ def test_every_verb_of_the_command_line_stands_in_the_table() -> None:
     assert documented == verbs
 
 
-@pytest.fixture
-def documented(running: Any, tmp_path: Path) -> Any:
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A platform with the functions of functions.md, from the files that the page shows."""
+    with platform_of_its_own() as running:
+        running.up()
+        deploy_examples(running, tmp_path_factory.mktemp("examples"))
+        yield running
+
+
+def deploy_examples(running: Any, place: Path) -> None:
     for example in examples():
         if example.name in ELSEWHERE:
             continue
-        folder = tmp_path / example.name
+        folder = place / example.name
         folder.mkdir()
         (folder / "function.yaml").write_text(example.config)
         (folder / "main.py").write_text(example.code)
@@ -180,7 +189,6 @@ def documented(running: Any, tmp_path: Path) -> Any:
             headers={"X-Nuclio-Wait-Function-Action": "true"},
         )
         assert posted.status_code == 202, posted.text
-    return running
 
 
 @pytest.mark.e2e

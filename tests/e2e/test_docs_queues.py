@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from live_platform import Platform, eventually
+from live_platform import Platform, eventually, platform_of_its_own
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.stream_trigger import (
     DEFAULT_POLL_MS,
@@ -52,12 +51,9 @@ def commands(heading: str) -> list[tuple[list[str], str]]:
 
 @pytest.fixture(scope="module")
 def live() -> Iterator[Platform]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    platform = Platform(folder)
-    platform.up(zygotes=("plain", "mlrun"))
-    yield platform
-    platform.down()
-    platform.client.close()
+    with platform_of_its_own() as platform:
+        platform.up(zygotes=("plain", "mlrun"))
+        yield platform
 
 
 def stoker(platform: Platform, words: list[str]) -> str:

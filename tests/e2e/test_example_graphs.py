@@ -8,14 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from live_platform import Platform, eventually
+from live_platform import Platform, eventually, platform_of_its_own
+from prepared_encoder import PreparedEncoder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.mlrun, pytest.mark.models, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,22 +64,15 @@ class News:
 
 
 @pytest.fixture(scope="module")
-def news() -> Iterator[News]:
-    """The whole project, deployed once for all tests: its model is quantized on the way."""
-    home = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="news-"))
-    platform = Platform(home)
-    platform.client.timeout = 120
-    try:
+def news(prepared: PreparedEncoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[News]:
+    """The whole project, deployed once for all tests."""
+    with platform_of_its_own() as platform:
+        prepared.give(platform.home.root)
+        platform.client.timeout = 120
         platform.up(devices="sim:1x16GiB", zygotes=("plain", "mlrun"))
-        made = News(platform, folder)
+        made = News(platform, tmp_path_factory.mktemp("news"))
         made.endpoints = made.client("deploy")  # type: ignore[attr-defined]
         yield made
-    finally:
-        platform.down()
-        platform.client.close()
-        shutil.rmtree(folder)
-        shutil.rmtree(home)
 
 
 def test_every_function_and_graph_of_the_project_is_deployed(news: Any) -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from fake_store import function, replica
+from real_redis import answers
 from stoker.app.redis_server import redis_binary, redis_command, redis_url
 from stoker.gateway import Gateway, GatewaySettings
 from stoker.nouns.home import Home
@@ -63,7 +64,7 @@ def workers(home: Home) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 @pytest.fixture
 async def store(home: Home, redis: list[subprocess.Popen[bytes]]) -> AsyncIterator[Store]:
-    await eventually(home.redis_socket.exists)
+    await eventually(lambda: answers(home.redis_socket))
     store = await Store.connect(redis_url(home))
     yield store
     await store.close()
@@ -134,7 +135,7 @@ async def test_warm_traffic_survives_the_death_of_redis_and_all_heals(
     await eventually(lambda: gateway.snapshot()["store_failures"] > 0)
     home.redis_socket.unlink(missing_ok=True)
     redis.append(start_redis(home))
-    await eventually(home.redis_socket.exists)
+    await eventually(lambda: answers(home.redis_socket))
     async with asyncio.timeout(20):
         while "fresh" not in gateway.router.lanes:
             await store.put_function(function("fresh"))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ import pytest
 pytest.importorskip("mlrun")
 
 from graph_platform import GraphPlatform, timed
-from live_platform import Platform, eventually
+from live_platform import Platform, eventually, platform_of_its_own
 
 pytestmark = [
     pytest.mark.e2e,
@@ -57,23 +55,14 @@ async def handler(context, event):
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def here(home: Path) -> Iterator[GraphPlatform]:
+def here() -> Iterator[GraphPlatform]:
     """One platform for all tests of this file that need nothing of their own."""
-    platform = Platform(home)
-    platform.up(zygotes=("plain", "mlrun"))
-    made = GraphPlatform(platform)
-    made.function("tell", TELL, triggers={"http": {"kind": "http", "numWorkers": 2}})
-    yield made
-    made.close()
-    platform.down()
-    platform.client.close()
+    with platform_of_its_own() as platform:
+        platform.up(zygotes=("plain", "mlrun"))
+        made = GraphPlatform(platform)
+        made.function("tell", TELL, triggers={"http": {"kind": "http", "numWorkers": 2}})
+        yield made
+        made.close()
 
 
 def remote(name: str = "s", **arguments: Any) -> dict[str, Any]:

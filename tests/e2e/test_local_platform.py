@@ -208,6 +208,18 @@ def test_a_default_port_that_is_taken_is_passed_over(
             assert here.url != f"http://127.0.0.1:{port}"
 
 
+def test_a_default_port_that_another_took_meanwhile_is_passed_over(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two kernels that start at once see the same ports free."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(stoker.app.local, "PORTS", {"port": port, "gateway_port": 0})
+        monkeypatch.setattr(stoker.app.local, "_port", lambda wanted: wanted)
+        with stoker.local(platform.home.root, **LEAN) as here:
+            assert here.url != f"http://127.0.0.1:{port}"
+
+
 @pytest.mark.parametrize(
     ("told", "message"),
     [

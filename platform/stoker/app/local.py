@@ -246,9 +246,17 @@ def _as_it_runs(home: Home, running: Endpoints) -> dict[str, Any]:
 def _start(home: Home, told: dict[str, Any], *, keep: bool) -> Endpoints:
     ports = {name: _port(wanted) for name, wanted in PORTS.items() if name not in told}
     try:
-        settings = UpSettings(
-            home=str(home.root), owner=None if keep else _this_process(), **ports, **told
-        )
+        return _start_on(home, told | ports, keep=keep)
+    except Conflict:
+        if not any(ports.values()):
+            raise
+        # Perhaps of a port that was free a moment ago: of platforms that start at once one has it.
+        return _start_on(home, told | dict.fromkeys(ports, 0), keep=keep)
+
+
+def _start_on(home: Home, told: dict[str, Any], *, keep: bool) -> Endpoints:
+    try:
+        settings = UpSettings(home=str(home.root), owner=None if keep else _this_process(), **told)
     except ValidationError as error:
         raise BadRequest("; ".join(map(_wrong, error.errors()))) from error
     try:

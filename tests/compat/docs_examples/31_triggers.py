@@ -24,9 +24,15 @@ def handler(context, event):
 Path("slow.py").write_text("""
 import asyncio
 
+inside = most = 0
+
 async def handler(context, event):
+    global inside, most
+    inside += 1
+    most = max(most, inside)
     await asyncio.sleep(0.3)
-    return "done"
+    inside -= 1
+    return str(most)
 """)
 Path("batched.py").write_text("""
 def handler(context, event):
@@ -49,16 +55,12 @@ assert out.read_text().startswith("tick"), out
 slow = project.set_function("slow.py", name="slow", kind="nuclio", image="mlrun/mlrun")
 slow.with_http(async_spec=AsyncSpec(enabled=True, max_connections=20))
 slow.deploy()
-started = time.monotonic()
 with ThreadPoolExecutor(8) as pool:
     answers = list(pool.map(lambda _: slow.invoke("/"), range(8)))
-assert set(answers) <= {"done", b"done"}, answers
-assert time.monotonic() - started < 8 * 0.3, "they ran one after another"
+assert max(map(int, answers)) > 1, f"they ran one after another: {answers}"
 
 batched = project.set_function("batched.py", name="batched", kind="nuclio", image="mlrun/mlrun")
-batched.with_http(
-    workers=1, batching_spec=BatchingSpec(enabled=True, batch_size=4, timeout="500ms")
-)
+batched.with_http(workers=1, batching_spec=BatchingSpec(enabled=True, batch_size=4, timeout="2s"))
 batched.deploy()
 with ThreadPoolExecutor(4) as pool:
     sizes = [answer["of"] for answer in pool.map(lambda _: batched.invoke("/"), range(4))]

@@ -40,9 +40,8 @@ from stoker.nouns.record import Phase
 Step = tuple[str, World]
 
 
-def steps(rules: Rules, world: World) -> Iterator[Step]:
-    """Every event that can happen next, with the world after it."""
-    yield from progress(rules, world)
+def chances(rules: Rules, world: World) -> Iterator[Step]:
+    """What may happen besides: a new request, or bad luck."""
     yield from accidents(rules, world)
     # Requests arrive in order: which of equal requests comes first makes no difference.
     new = [i for i, request in enumerate(world.requests) if request.state == "new"]
@@ -218,8 +217,9 @@ def explore(rules: Rules, requests: int, accidents: int = 2, sleeps: int = 1) ->
         for world in frontier:
             try:
                 check(rules, world)
-                found = list(steps(rules, world))
-                stuck(rules, world)
+                found = list(progress(rules, world))
+                stuck(world, goes_on=bool(found))
+                found += chances(rules, world)
             except Violation as exc:
                 raise Violation(f"{exc}\n  after: {' → '.join(path(parents, world))}") from None
             for name, after in found:
@@ -230,9 +230,9 @@ def explore(rules: Rules, requests: int, accidents: int = 2, sleeps: int = 1) ->
     return len(parents)
 
 
-def stuck(rules: Rules, world: World) -> None:
+def stuck(world: World, *, goes_on: bool) -> None:
     """Where nothing goes on by itself any more, every accepted request must have its outcome."""
-    if not world.redis or any(True for _ in progress(rules, world)):
+    if not world.redis or goes_on:
         return
     left = [r for r in world.requests if r.state not in OUTCOMES and r.state != "new"]
     if left:

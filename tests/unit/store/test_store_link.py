@@ -10,7 +10,10 @@ from stoker.nouns.errors import StoreUnavailable
 from stoker.nouns.event import Topic
 from stoker.nouns.record import FunctionRecord
 from stoker.store import Store
-from stoker.store.link import POOL_SIZE
+from stoker.store.link import CALL_S, POOL_SIZE
+
+ONE_WAIT_S = 2 * CALL_S
+"""Whoever waited for an answer and tried again would take longer, however busy the machine is."""
 
 
 async def test_a_redis_of_another_home_is_refused(store: Store, redis: RealRedis) -> None:
@@ -34,7 +37,7 @@ async def test_no_redis_at_the_url_is_said_at_once(url: str) -> None:
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         await Store.connect(url)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < ONE_WAIT_S
 
 
 async def test_a_frozen_redis_is_unavailable_within_about_two_seconds(
@@ -45,7 +48,7 @@ async def test_a_frozen_redis_is_unavailable_within_about_two_seconds(
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="no answer within 2 s"):
             await call()
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < ONE_WAIT_S
     redis.thaw()
     await store.ping()
 
