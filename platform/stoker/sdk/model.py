@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from stoker.models.encoder import Model
+from typing import Any
 
 
-def load_model(context: Any) -> Model:
+def load_model(context: Any) -> Any:
     """Loads the model that this function's environment declares.
 
     Call it once, in ``init_context``; keep what it returns (``context.user_data.model = …``) and
@@ -20,7 +17,7 @@ def load_model(context: Any) -> Model:
         context: the handler's context; its logger is told what was loaded.
 
     Returns:
-        A `stoker.models.encoder.Model`.
+        A `stoker.models.encoder.Model` for ``feature-extraction``, else the model of the task.
 
     Raises:
         InvalidFunction: a variable is wrong.
