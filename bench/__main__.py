@@ -18,7 +18,7 @@ from bench.load import ADVICE, Generator
 from bench.result import CannotRun, Result
 from bench.table import table
 
-OWN = ("echo", "wake", "batching", "memory", "deploy", "graphs")
+OWN = ("echo", "wake", "batching", "memory", "deploy", "graphs", "quantization")
 PEERS = "peers"
 WIDTH = 120
 """Columns of the table in a file or a pipe."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.models import fidelity, probes
+from stoker.models.gguf import dequantized
 from stoker.models.layout import Layout, read_layout
 from stoker.models.manifest import Fidelity, Manifest, Quantized
 from stoker.models.original import load_config, load_original
@@ -59,17 +60,24 @@ class Build:
         )
         for notice in self.recipe.notices:
             self.progress(f"notice: {notice}")
-        self._save_files(folder)
         manifest = self._manifest()
+        steps = folder / "steps"
+        steps.mkdir()
+        if self.source.gguf:
+            self.progress("dequantizing the GGUF file, once")
+            self.source = dequantized(self.source, settings.task, steps)
+        self._save_files(folder)
         if self.recipe.backend == "onnxruntime":
             manifest = self._onnx(folder, manifest)
         else:
             manifest = self._torch(folder, manifest)
-        size = weight_bytes(folder)
-        manifest = manifest.model_copy(
-            update={"bytes_after": size, "read_seconds": round(read_seconds(folder), 4)}
-        )
+        facts: dict[str, object] = {
+            "bytes_after": weight_bytes(folder), "read_seconds": round(read_seconds(folder), 4),
+            "dimension": self._dimension() if self._encoder else 0,
+        }  # fmt: skip
+        manifest = manifest.model_copy(update=facts)
         found = self._compared(folder, manifest)
+        shutil.rmtree(steps)
         took = round(time.monotonic() - started, 3)
         manifest.model_copy(update={"fidelity": found, "seconds": took}).write(folder)
         self.done = True
@@ -92,7 +100,6 @@ class Build:
             libraries=self.recipe.libraries(),
             pooling=layout.pooling,
             max_tokens=layout.max_tokens,
-            dimension=self._dimension() if encoder else 0,
         )
 
     @property
@@ -105,12 +112,9 @@ class Build:
 
     def _save_files(self, folder: Path) -> None:
         """What belongs to the model besides weights, as it is: tokenizer, processor, code."""
-        if self.source.gguf:
-            _save_gguf_tokenizer(self.source, folder)
-        else:
-            for path in self.source.folder.iterdir():
-                if path.is_file() and _is_kept(path):
-                    shutil.copyfile(path, folder / path.name)
+        for path in self.source.folder.iterdir():
+            if path.is_file() and _is_kept(path):
+                shutil.copyfile(path, folder / path.name)
         if self._encoder:
             _save_tokenizer(self.source, folder)
 
@@ -118,7 +122,6 @@ class Build:
         from stoker.models import onnx_build
 
         settings, steps = self.recipe.settings, folder / "steps"
-        steps.mkdir()
         self.progress("exporting the fp32 graph")
         trust = settings.trust_remote_code
         onnx_build.export(self.source, manifest.pooling, steps / "fp32.onnx", trust=trust)
@@ -134,7 +137,6 @@ class Build:
             )
         self.progress("optimising the graph and packing its weights for this CPU")
         onnx_build.pack(steps / "int8.onnx", folder)
-        shutil.rmtree(steps)
         return manifest.model_copy(update={"replaced": replaced, "skipped": skipped})
 
     def _torch(self, folder: Path, manifest: Manifest) -> Manifest:
@@ -279,25 +281,12 @@ def _is_kept(path: Path) -> bool:
 def _save_tokenizer(source: Source, folder: Path) -> None:
     import transformers
 
-    options = {"gguf_file": source.gguf} if source.gguf else {}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(source.folder), trust_remote_code=False, local_files_only=True, **options
+            str(source.folder), trust_remote_code=False, local_files_only=True
         )
         tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
     except Exception as exc:  # transformers and the Rust library raise anything here
         raise UnusableModel(
             f"{source.folder} has no tokenizer that can be read as {TOKENIZER}: {exc}"
         ) from exc
-
-
-def _save_gguf_tokenizer(source: Source, folder: Path) -> None:
-    import transformers
-
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(source.folder), gguf_file=source.gguf, local_files_only=True
-        )
-        tokenizer.save_pretrained(str(folder))
-    except Exception as exc:  # transformers and gguf raise anything here
-        raise UnusableModel(f"{source.folder / source.gguf} cannot be read: {exc}") from exc

@@ -25,8 +25,8 @@ from stoker.nouns.settings import ModelSettings
 _PEAK = 2.0
 """Disk that a preparation takes at its peak, over the bytes of the original's weights: the fp32
 export, the int8 graph and the packed one lie side by side for a moment (1 + 0.26 + 0.37)."""
-_PEAK_GGUF = 4.0
-"""A GGUF holds about 5 bits a weight; what comes of it may have 16."""
+_PEAK_GGUF = 14.0
+"""A GGUF holds about 5 bits a weight: 32 and the result's 16, or 32 again, lie side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ def main() -> int:
     for library in ("torchao", "torch.utils._pytree", "bitsandbytes"):
         # What they warn themselves of, once imported, would stand in the log of every deploy.
         logging.getLogger(library).setLevel(logging.ERROR)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars that overwrite themselves fill a log
     try:
         settings, home = ModelSettings.read(os.environ), Home.at()
         if not settings.model:
