@@ -120,8 +120,8 @@ def page(found: dict[str, Facts]) -> str:
             "",
             f"**{name}**",
             "",
-            f"| Declared | Carried out by | On disk | In memory | ÷ bf16 | Load | ÷ reading | 1: {unit} "
-            f"| 16: {unit} | {quality[0].upper()}{quality[1:]} |",
+            "| Declared | Carried out by | On disk | In memory | ÷ bf16 | Load | ÷ reading "
+            f"| 1: {unit} | 16: {unit} | {quality[0].upper()}{quality[1:]} |",
             "|---|---|---|---|---|---|---|---|---|---|",
             *(_row(method, one, methods["bf16"]) for method, one in methods.items()),
         ]
@@ -142,4 +142,3 @@ def _row(method: str, one: dict[str, Any], bf16: dict[str, Any]) -> str:
         f"{one['quality']:.4g}",
     ]
     return f"| {' | '.join(cells)} |"
-

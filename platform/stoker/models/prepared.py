@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stoker.models.heads import AUTO_CLASS
 from stoker.models.manifest import Manifest
+from stoker.models.safe_file import write_aligned
 from stoker.nouns.errors import StokerError, UnusableModel
 from stoker.nouns.settings import Dtype
 
@@ -119,8 +120,6 @@ def _parameters_on_meta() -> Iterator[None]:
 
 def save_module(module: PreTrainedModel, folder: Path) -> None:
     """Writes configuration and weights so that `open_module` maps them; tied weights once."""
-    from safetensors.torch import save_file
-
     # Before any forward: bitsandbytes' layers change their weights at the first.
     module.config.save_pretrained(str(folder))
     if module.can_generate() and module.generation_config is not None:
@@ -132,5 +131,5 @@ def save_module(module: PreTrainedModel, folder: Path) -> None:
         place = (tensor.data_ptr(), tensor.shape)
         if place not in places or tensor.numel() == 0:
             places.add(place)
-            kept[name] = tensor.contiguous()
-    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+            kept[name] = tensor
+    write_aligned(folder / WEIGHTS, kept)

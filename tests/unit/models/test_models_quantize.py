@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,8 @@ from stoker.models import build
 from stoker.models.load import load_module
 from stoker.models.prepare import prepare
 from stoker.models.quantize import make
-from stoker.models.quantize.linears import QuantizedLinear
+from stoker.models.quantize.linears import SCHEMES, QuantizedLinear
+from stoker.models.safe_file import write_aligned
 from stoker.models.source import Source
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.home import Home
@@ -100,10 +102,34 @@ def test_one_row_and_many_rows_are_computed_alike(language, home):
 
 def test_weights_are_mapped_and_not_copied(language, home):
     result, module = made(declare(language, "int8"), home)
-    maps = open("/proc/self/maps").read()
+    maps = Path("/proc/self/maps").read_text()
     assert str(result.folder / "model.safetensors") in maps
     private = sum(one.numel() * one.element_size() for _, one in module.named_buffers())
     assert private < 0.1 * result.manifest.bytes_after
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 40), (3, 64)])
+@pytest.mark.parametrize("rows", [1, 5, 20])
+def test_a_weight_of_any_shape_and_place_is_multiplied(shape, rows):
+    """torch's int8 kernel crashes on a weight that does not begin at a multiple of 64 bytes."""
+    linear = torch.nn.Linear(shape[1], shape[0])
+    place = torch.zeros(shape[0] * shape[1] + 8, dtype=torch.int8)
+    place[8:] = torch.arange(shape[0] * shape[1]) % 7
+    tensors = {"qdata": place[8:].view(shape), "scale": torch.ones(shape[0])}
+    layer = SCHEMES["int8"](linear, tensors)
+    x = torch.randn(rows, shape[1])
+    expected = torch.nn.functional.linear(x, tensors["qdata"].float(), linear.bias)
+    torch.testing.assert_close(layer(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_every_weight_of_a_prepared_file_is_aligned_whatever_its_neighbours(tmp_path):
+    tensors = {"a": torch.ones(3), "b": torch.arange(64), "c": torch.ones(5, dtype=torch.bool)}
+    write_aligned(tmp_path / "w.safetensors", tensors)
+    read = load_file(tmp_path / "w.safetensors")
+    assert {name: torch.equal(read[name], one) for name, one in tensors.items()} == dict.fromkeys(
+        tensors, True
+    )
+    assert read["b"].data_ptr() % 64 == 0
 
 
 def test_tied_weights_stand_in_the_file_once_and_are_tied_again(language, home):
@@ -170,7 +196,7 @@ def test_a_corrupted_result_is_refused_by_its_perplexity(language, home, monkeyp
         return tensors | {"scale": tensors["scale"] * torch.nan}, packed
 
     monkeypatch.setattr(make, "_make", corrupt)
-    with pytest.raises(UnusableModel, match="int8 changes this model too much.*nan"):
+    with pytest.raises(UnusableModel, match=r"int8 changes this model too much.*nan"):
         prepare(declare(language, "int8"), home, quiet)
     assert not list(home.models.glob("*/manifest.json"))
 
@@ -291,9 +317,7 @@ class Squid(LlamaForCausalLM):
 """
 
 
-def test_code_that_comes_with_a_model_runs_only_where_the_user_says_so(
-    tmp_path, home, monkeypatch
-):
+def test_code_that_comes_with_a_model_runs_only_where_the_user_says_so(tmp_path, home, monkeypatch):
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "c"))
     folder = llama(tmp_path / "squid")
     (folder / "squid.py").write_text(REMOTE)

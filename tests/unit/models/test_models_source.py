@@ -102,5 +102,5 @@ def test_another_file_is_refused(folder, name):
 def test_only_the_pickled_file_that_was_named_is_read(folder):
     (folder / "weights.bin").write_bytes(b"123")
     assert find(str(folder), pickled="weights.bin").weight_bytes == 3
-    with pytest.raises(UnusableModel, match="has no file 'other.bin'"):
+    with pytest.raises(UnusableModel, match=r"has no file 'other\.bin'"):
         find(str(folder), pickled="other.bin")

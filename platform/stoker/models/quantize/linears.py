@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from stoker.models.safe_file import ALIGNED
 from stoker.nouns.errors import UnusableModel
 
 _FEW_ROWS = 8
@@ -43,7 +44,8 @@ class QuantizedLinear(nn.Module):
         self.packed = packed
         for name in self.TENSORS:
             # Parameters, because accelerate offloads those and leaves buffers where they are.
-            self.register_parameter(name, nn.Parameter(tensors[name], requires_grad=False))
+            kept = nn.Parameter(_aligned(tensors[name]), requires_grad=False)
+            self.register_parameter(name, kept)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Like `torch.nn.Linear.forward`."""
@@ -70,7 +72,7 @@ class Int8Linear(QuantizedLinear):
 
     def product(self, rows: torch.Tensor) -> torch.Tensor:
         """See `QuantizedLinear.product`."""
-        if rows.device.type == "cpu" and len(rows) <= _FEW_ROWS:
+        if rows.device.type == "cpu" and len(rows) <= _FEW_ROWS and not self.in_features % 16:
             scale = self.scale.to(rows.dtype)
             return torch._weight_int8pack_mm(rows.contiguous(), self.qdata, scale)
         return functional.linear(rows, self.qdata.to(rows.dtype)) * self.scale.to(rows.dtype)
@@ -152,6 +154,13 @@ class Fp4Linear(FourBitLinear):
     """See `FourBitLinear`."""
 
     KIND: ClassVar[str] = "fp4"
+
+
+def _aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, copied if it lies where torch's kernels for a CPU would crash."""
+    if tensor.is_meta or tensor.data_ptr() % ALIGNED == 0:
+        return tensor
+    return tensor.clone()
 
 
 INT4_GROUP = 64

@@ -78,7 +78,7 @@ def _reason(
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return "convolution"
     if type(module) is not nn.Linear:
-        return "kind"
+        return "table" if _is_table(module) else "kind"
     if _is_head(model, name):
         return "head"
     if (
@@ -90,6 +90,12 @@ def _reason(
     if method == "int4" and (module.in_features % INT4_GROUP or module.out_features % 16):
         return "shape"
     return ""
+
+
+def _is_table(module: nn.Module) -> bool:
+    """Whether its matrices are added and never multiplied: positions, class tokens."""
+    own = [one for one in module.parameters(recurse=False) if one.ndim > 1]
+    return all(one.shape[0] == 1 for one in own)
 
 
 def _is_head(model: nn.Module, name: str) -> bool:
