@@ -233,14 +233,18 @@ def verify(module: Any, manifest: Manifest) -> None:
     """Compares a live model, read from disk, with what its manifest says of it.
 
     Raises:
-        UnusableModel: modules are quantized that are not listed, or the reverse.
+        UnusableModel: modules are quantized that are not listed, or the reverse, or were left as
+            they are without being listed as such.
     """
     if not manifest.modules:
         return
     from stoker.models.quantize.linears import QuantizedLinear
+    from stoker.models.quantize.plan import matrices
 
-    live = {name for name, one in module.named_modules() if isinstance(one, QuantizedLinear)}
-    wrong = sorted(live ^ set(manifest.replaced))
+    held = dict(matrices(module))
+    live = {name for name, one in held.items() if isinstance(one, QuantizedLinear)}
+    left = held.keys() - live - set(manifest.skipped)
+    wrong = sorted((live ^ set(manifest.replaced)) | left)
     if wrong:
         raise UnusableModel(
             f"the prepared model does not have what its manifest lists: {', '.join(wrong[:6])}"

@@ -37,10 +37,10 @@ def plan(model: nn.Module, method: str, skip: Sequence[str], *, device: str) -> 
         UnusableModel: a pattern matches nothing, nothing would be replaced, or a large part of the
             model would silently stay.
     """
-    matrices = dict(_matrices(model))
-    check_patterns(skip, [*matrices])
+    found = dict(matrices(model))
+    check_patterns(skip, [*found])
     replace, reasons = [], {}
-    for name, module in matrices.items():
+    for name, module in found.items():
         reason = _reason(model, name, module, method, skip, device)
         if reason:
             reasons[name] = reason
@@ -61,7 +61,8 @@ def matches(name: str, pattern: str) -> bool:
     return any(fnmatchcase(one, pattern) for one in [*parents, parts[-1]])
 
 
-def _matrices(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def matrices(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules that own a parameter of two or more dimensions."""
     for name, module in model.named_modules():
         if any(parameter.ndim > 1 for parameter in module.parameters(recurse=False)):
             yield name, module
