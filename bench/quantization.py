@@ -112,7 +112,10 @@ def with_table(text: str, table: str) -> str:
 def page(found: dict[str, Facts]) -> str:
     """The tables, in Markdown."""
     facts = machine.facts()
-    lines = [f"Measured on {facts.get('cpu') or 'this CPU'}, one thread, each in its own process."]
+    lines = [
+        f"Measured on {facts.get('cpu') or 'this CPU'}, one thread, each in its own process; "
+        "times are of the processor."
+    ]
     for name, methods in found.items():
         quality = "mean cosine to fp32" if name == "all-MiniLM-L6-v2" else "perplexity"
         unit = "a call" if quality.startswith("mean") else "a token"
