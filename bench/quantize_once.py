@@ -37,6 +37,9 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = ModelSettings.read(os.environ)
     made = prepare(settings, Home.at(), lambda _: None)
+    if made.built:
+        # What preparing left in this process would count as the model's memory, or hide it.
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     folder, manifest = made.folder, made.manifest
     encoder = settings.task is Task.FEATURE_EXTRACTION
     imported(manifest.backend)

@@ -1,7 +1,6 @@
 """The table of docs/quantization.md is written by the benchmark, between its markers."""
 
 import pytest
-
 from bench.quantization import BEGIN, END, PAGE, page, with_table
 from bench.result import CannotRun
 
