@@ -113,7 +113,7 @@ def page(found: dict[str, Facts]) -> str:
     """The tables, in Markdown."""
     facts = machine.facts()
     lines = [
-        f"Measured on {facts.get('cpu') or 'this CPU'}, one thread, each in its own process; "
+        f"Measured on {facts.get('processor') or 'this CPU'}, one thread, each in its own process; "
         "times are of the processor."
     ]
     for name, methods in found.items():
