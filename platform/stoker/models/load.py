@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stoker.models import held
+from stoker.models.device import target
 from stoker.models.encoder import Model, Session
 from stoker.models.manifest import Manifest
 from stoker.models.recipe import choose
@@ -16,12 +19,15 @@ from stoker.models.source import find
 from stoker.models.tokens import Tokens
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.home import Home
-from stoker.nouns.settings import ModelSettings
+from stoker.nouns.settings import ModelSettings, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def load(
     settings: ModelSettings, home: Home, *, threads: int = 1, progress: Progress | None = None
-) -> Model:
+) -> Any:
     """Loads what the settings declare, preparing it first if no build step has.
 
     Safe in a child forked from a process that has only imported libraries.
@@ -29,8 +35,12 @@ def load(
     Args:
         settings: what the function declares.
         home: where prepared checkpoints lie.
-        threads: CPU threads that one `Model.encode` may use.
+        threads: CPU threads that one call of the model may use.
         progress: told what happens when it must be prepared first.
+
+    Returns:
+        An `Model` for ``feature-extraction``; for other tasks what `stoker.models.tasks` makes of
+        the module. Both have ``manifest``, ``folder`` and ``load_seconds``.
 
     Raises:
         UnusableModel: no model is declared, or it cannot be used.
@@ -40,24 +50,53 @@ def load(
         raise UnusableModel("STOKER_MODEL is not set, so there is no model to load")
     started = time.monotonic()
     folder = _ready(settings, home) or _prepared(settings, home, progress)
-    model = open_checkpoint(folder, threads=threads)
+    model = open_checkpoint(folder, settings, threads=threads)
     held.note(model.manifest.key, model.manifest.bytes_after)
     model.load_seconds = time.monotonic() - started
     return model
 
 
-def open_checkpoint(folder: Path, *, threads: int = 1) -> Model:
-    """Opens one prepared checkpoint.
+def open_checkpoint(
+    folder: Path, settings: ModelSettings | None = None, *, threads: int = 1
+) -> Any:
+    """Opens one prepared checkpoint; see `load`.
 
     Raises:
         UnusableModel: it is damaged.
     """
-    manifest = Manifest.of(folder)
-    tokens = Tokens.of(folder, manifest.max_tokens)
-    return Model(session(folder, manifest, threads=threads), tokens, manifest, folder)
+    manifest, settings = Manifest.of(folder), settings or ModelSettings()
+    if manifest.task is Task.FEATURE_EXTRACTION:
+        tokens = Tokens.of(folder, manifest.max_tokens)
+        opened = session(folder, manifest, settings, threads=threads)
+        return Model(opened, tokens, manifest, folder)
+    module = load_module(folder, manifest, settings, threads=threads)
+    tasks = importlib.import_module("stoker.models.tasks")
+    return tasks.open_task(module, folder, manifest, settings)
 
 
-def session(folder: Path, manifest: Manifest, *, threads: int) -> Session:
+def load_module(
+    folder: Path, manifest: Manifest, settings: ModelSettings, *, threads: int = 1
+) -> PreTrainedModel:
+    """The ready torch model of a prepared checkpoint, with its head, on this worker's devices.
+
+    Raises:
+        UnusableModel: the checkpoint is damaged, or does not fit where it should go.
+    """
+    import torch
+
+    from stoker.models.placement import place
+    from stoker.models.prepared import open_module
+
+    torch.set_num_threads(threads)
+    return place(
+        lambda attention: open_module(folder, manifest, attention=attention),
+        folder, manifest, settings, target(),
+    )  # fmt: skip
+
+
+def session(
+    folder: Path, manifest: Manifest, settings: ModelSettings | None = None, *, threads: int
+) -> Session:
     """The back end that the manifest names, holding the folder's weights."""
     if manifest.backend == "onnxruntime":
         from stoker.models.onnx_session import OnnxSession
@@ -65,7 +104,8 @@ def session(folder: Path, manifest: Manifest, *, threads: int) -> Session:
         return OnnxSession(folder, threads=threads)
     from stoker.models.torch_session import TorchSession
 
-    return TorchSession.of(folder, manifest.pooling, threads=threads)
+    module = load_module(folder, manifest, settings or ModelSettings(), threads=threads)
+    return TorchSession(module, manifest.pooling)
 
 
 def thread_share(env: Mapping[str, str]) -> int:
@@ -81,7 +121,10 @@ def _ready(settings: ModelSettings, home: Home) -> Path | None:
     """
     recipe, shelf = choose(settings), Shelf(home.models)
     note = shelf.recall(recipe.declaration)
-    if not note.get("key") or note.get("stamp") != find(settings.model, local=True).stamp:
+    if not note.get("key"):
+        return None
+    found = find(settings.model, local=True, pickled=settings.pickled_weights)
+    if note.get("stamp") != found.stamp:
         return None
     return shelf.find(str(note["key"]))
 
@@ -92,7 +135,7 @@ def _prepared(settings: ModelSettings, home: Home, progress: Progress | None) ->
     return prepare(settings, home, progress or (lambda _: None)).folder
 
 
-def load_from(env: Mapping[str, str], progress: Progress | None = None) -> Model:
+def load_from(env: Mapping[str, str], progress: Progress | None = None) -> Any:
     """`load` by a worker's environment."""
     home = Home.at(env.get("STOKER_HOME") or os.environ.get("STOKER_HOME"))
     return load(ModelSettings.read(env), home, threads=thread_share(env), progress=progress)

@@ -8,20 +8,43 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stoker.nouns.errors import UnusableModel
-from stoker.nouns.settings import Quantization, Task
+from stoker.nouns.settings import Dtype, Quantization, Task
 
 MANIFEST = "manifest.json"
-Backend = Literal["torch", "onnxruntime"]
+Backend = Literal["torch", "torchao", "bitsandbytes", "onnxruntime"]
 
 
 class Fidelity(BaseModel):
-    """Cosine between this checkpoint's and the fp32 original's vectors of the same texts."""
+    """How near the checkpoint's answers to the same inputs are to the fp32 original's.
+
+    Attributes:
+        measure: ``cosine`` of vectors (1 is equal), ``perplexity`` as a ratio (1 is equal), or
+            ``distance``, the total variation between output distributions (0 is equal, 1 is most).
+        texts: inputs compared.
+        mean: over all of them.
+        worst: of them.
+    """
 
     model_config = ConfigDict(frozen=True)
 
+    measure: Literal["cosine", "perplexity", "distance"] = "cosine"
     texts: int
     mean: float
-    least: float
+    worst: float
+
+
+class Quantized(BaseModel):
+    """One module whose weight is quantized: what is needed to build it before its weights come.
+
+    Attributes:
+        scheme: a name of `stoker.models.quantize.linears.SCHEMES`.
+        packed: whether the weight lies in the order of the CPU's kernels.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    scheme: str
+    packed: bool = False
 
 
 class Manifest(BaseModel):
@@ -29,10 +52,16 @@ class Manifest(BaseModel):
 
     Attributes:
         key: the name of its folder: source digest, recipe and library versions, hashed.
+        method: what the back end was asked for.
+        dtype: of activations and of weights that are not quantized; ``auto``: the original's.
+        device: the kind that it was prepared for.
         bytes_before, bytes_after: of the weights on disk; ``after`` counts what workers map.
         replaced: modules whose weights are in the declared numbers now.
         skipped: modules with a weight matrix that was left as it was.
+        reasons: why each of those was.
+        modules: how to build those that are not plain torch.
         seconds: what the preparation took.
+        read_seconds: to read the weights once from the page cache, where it was prepared.
         dimension: length of the vectors.
         max_tokens: longer texts are cut there.
     """
@@ -46,12 +75,18 @@ class Manifest(BaseModel):
     task: Task
     quantization: Quantization
     backend: Backend
+    method: str = ""
+    dtype: Dtype = Dtype.AUTO
     device: str = "cpu"
+    trust_remote_code: bool = False
     bytes_before: int
     bytes_after: int = 0
     replaced: list[str] = Field(default_factory=list)
     skipped: list[str] = Field(default_factory=list)
+    reasons: dict[str, str] = Field(default_factory=dict)
+    modules: dict[str, Quantized] = Field(default_factory=dict)
     seconds: float = 0.0
+    read_seconds: float = 0.0
     libraries: dict[str, str] = Field(default_factory=dict)
     pooling: str = "mean"
     dimension: int = 0

@@ -10,14 +10,18 @@ from __future__ import annotations
 import ast
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.models.onnx_session import GRAPH, INPUTS, OUTPUT, WEIGHTS, options
-from stoker.models.torch_session import load_module, pooled
+from stoker.models.original import load_original
+from stoker.models.quantize.plan import check_patterns, matches
+from stoker.models.source import Source
+from stoker.models.torch_session import pooled
 from stoker.nouns.errors import UnusableModel
+from stoker.nouns.settings import Task
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +33,7 @@ _INLINE_BYTES = 1024
 """Smaller tensors stay in the graph file: a mapping of their own would cost more than they hold."""
 
 
-def export(source: Path, pooling: str, target: Path) -> None:
+def export(source: Source, pooling: str, target: Path, *, trust: bool = False) -> None:
     """Writes the encoder with its pooling as an fp32 graph.
 
     Raises:
@@ -41,7 +45,13 @@ def export(source: Path, pooling: str, target: Path) -> None:
         def __init__(self) -> None:
             super().__init__()
             # The eager attention exports to plain matrix products, which fuse and quantize best.
-            self.encoder = load_module(source, torch.float32, attention="eager")
+            self.encoder = load_original(
+                source,
+                Task.FEATURE_EXTRACTION,
+                torch.float32,
+                attention="eager",
+                trust_remote_code=trust,
+            )
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
@@ -75,24 +85,44 @@ def _export(module: torch.nn.Module, target: Path) -> None:
     program.save(str(target), external_data=True)
 
 
-def quantize(fp32: Path, target: Path) -> tuple[list[str], list[str]]:
+def quantize(fp32: Path, target: Path, skip: Sequence[str] = ()) -> tuple[list[str], list[str]]:
     """Writes the graph with int8 weights, one scale an output channel.
+
+    Args:
+        fp32: the exported graph.
+        target: where to.
+        skip: patterns of modules that stay as they are.
 
     Returns:
         The modules whose weights were replaced, and those with a weight matrix that was not.
+
+    Raises:
+        UnusableModel: a pattern matches no module.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _quiet():
-        quantize_dynamic(str(fp32), str(target), per_channel=True, weight_type=QuantType.QInt8)
     before = onnx.load(str(fp32), load_external_data=False).graph
+    matrices = _matrices(before)
+    check_patterns(skip, sorted(set(matrices.values())))
+    with _quiet():
+        quantize_dynamic(
+            str(fp32), str(target), per_channel=True, weight_type=QuantType.QInt8,
+            nodes_to_exclude=_nodes_of(before, skip),
+        )  # fmt: skip
     after = onnx.load(str(target), load_external_data=False).graph
     left = set(_matrices(after))
-    matrices = _matrices(before)
     replaced = [module for name, module in matrices.items() if name not in left]
     skipped = [module for name, module in matrices.items() if name in left]
     return sorted(replaced), sorted(skipped)
+
+
+def _nodes_of(graph: GraphProto, patterns: Sequence[str]) -> list[str]:
+    return [
+        node.name
+        for node in graph.node
+        if any(matches(_module(node), pattern) for pattern in patterns)
+    ]
 
 
 def pack(graph: Path, folder: Path) -> None:

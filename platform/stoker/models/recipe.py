@@ -1,4 +1,4 @@
-"""From a declaration to the way of preparing it, and the key that names the result."""
+"""From a declaration and a device to the way of preparing it, and the key that names the result."""
 
 from __future__ import annotations
 
@@ -6,34 +6,72 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
-import platform
 from dataclasses import dataclass
 from functools import cache
 
+from stoker.models import device
+from stoker.models.device import Target
 from stoker.models.manifest import Backend
-from stoker.nouns.settings import ModelSettings, Quantization
+from stoker.models.methods import Method, method_for
+from stoker.nouns.errors import UnusableModel
+from stoker.nouns.settings import Attention, Dtype, ModelSettings, Quantization, Task
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 3
 """Raised when a recipe's result changes, so that what older versions prepared is not taken."""
 
 _LIBRARIES: dict[Backend, tuple[str, ...]] = {
     "torch": ("torch", "transformers", "safetensors", "tokenizers"),
+    "torchao": ("torchao", "torch", "transformers", "safetensors", "tokenizers"),
+    "bitsandbytes": ("bitsandbytes", "torch", "transformers", "safetensors", "tokenizers"),
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript", "torch", "transformers", "tokenizers"),
 }
+_RUNS_IN: dict[Backend, str] = {
+    "torch": "torch",
+    "torchao": "torch",  # quantizes; what it made is computed by torch's own operators
+    "bitsandbytes": "bitsandbytes",
+    "onnxruntime": "onnxruntime",
+}
+_CALIBRATES = frozenset({Quantization.GPTQ, Quantization.AWQ})
+_OF_CASTS = {
+    Quantization.FP32: Dtype.FP32, Quantization.BF16: Dtype.BF16, Quantization.FP16: Dtype.FP16,
+}  # fmt: skip
+_FLASH = frozenset({Attention.FLASH_ATTENTION_2, Attention.FLASH_ATTENTION_3})
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one declaration is carried out on this machine."""
+    """How one declaration is carried out on one kind of device.
+
+    Attributes:
+        method: the library and what it is asked for.
+        dtype: of activations and of what is not quantized; ``auto`` is the checkpoint's own.
+        target: the device.
+        processor: of the CPU that weights are packed for; empty where they are not.
+        notices: what the user should know, a line each.
+    """
 
     settings: ModelSettings
-    backend: Backend
-    processor: str
+    method: Method
+    dtype: Dtype
+    target: Target
+    processor: str = ""
+    notices: tuple[str, ...] = ()
+
+    @property
+    def backend(self) -> Backend:
+        """The library that makes the checkpoint."""
+        return self.method.backend
 
     @property
     def declaration(self) -> str:
         """Names the declaration and what runs it, whatever the model's content is."""
-        engine = str(importlib.import_module(self.backend).__version__)
+        name = _RUNS_IN[self.backend]
+        # bitsandbytes is not imported for its version: a load that is refused should be quick.
+        engine = (
+            _version(name)
+            if name == "bitsandbytes"
+            else str(importlib.import_module(name).__version__)
+        )
         return _digest([*self._facts(), engine, self.settings.model])
 
     def key(self, source_digest: str) -> str:
@@ -46,18 +84,102 @@ class Recipe:
 
     def _facts(self) -> list[object]:
         chosen = self.settings
-        return [RECIPE_VERSION, chosen.task, chosen.quantization, self.backend, self.processor]
+        return [
+            RECIPE_VERSION, chosen.task, chosen.quantization, self.backend, self.method.name,
+            self.dtype, str(self.target), self.processor, list(chosen.skip),
+            chosen.pickled_weights, chosen.trust_remote_code,
+        ]  # fmt: skip
 
 
-def choose(settings: ModelSettings) -> Recipe:
-    """The recipe for a declaration on the CPU.
+def choose(settings: ModelSettings, target: Target | None = None) -> Recipe:
+    """The recipe for a declaration on a device; without one, on this process's.
 
-    int8 goes to ONNX Runtime: on a CPU it runs an encoder several times faster than torch's int8
-    (docs/decisions/0003-int8-on-cpu.md). Everything else stays in torch.
+    Raises:
+        UnusableModel: something declared does not work there, with the nearest that does.
     """
-    if settings.quantization is Quantization.INT8:
-        return Recipe(settings, "onnxruntime", processor())
-    return Recipe(settings, "torch", "")
+    target = target or device.target()
+    _refuse_unacted(settings, target)
+    encoder = settings.task is Task.FEATURE_EXTRACTION
+    method, notices = method_for(settings.quantization, target, encoder=encoder)
+    dtype = _dtype(settings, method, target)
+    _check_fit(settings, method, target)
+    packed = method.packs and target.kind == "cpu"
+    return Recipe(settings, method, dtype, target, processor() if packed else "", notices)
+
+
+def _refuse_unacted(settings: ModelSettings, target: Target) -> None:
+    """A variable must act or be refused: silently ignored, it would only seem to work."""
+    if settings.tensor_parallel > 1:
+        raise _refusal(
+            "STOKER_TENSOR_PARALLEL", settings.tensor_parallel, "is not carried out yet",
+            "1, with STOKER_DEVICE_MAP=auto to spread the layers over a worker's cards",
+        )  # fmt: skip
+    if settings.compile:
+        raise _refusal("STOKER_COMPILE", 1, "is not carried out yet", "0")
+    if settings.adapters:
+        names = ", ".join(settings.adapters)
+        raise _refusal("STOKER_ADAPTER", names, "is not carried out yet", "a merged model")
+    if settings.calibration and settings.quantization not in _CALIBRATES:
+        raise UnusableModel(
+            f"STOKER_CALIBRATION is for gptq and awq; {settings.quantization} takes no texts: "
+            "leave it out"
+        )
+    if settings.offload != "none" and not settings.device_map:
+        raise UnusableModel(
+            f"STOKER_OFFLOAD={settings.offload} needs STOKER_DEVICE_MAP, such as 'auto': without "
+            "one, all of the model is on the worker's first device"
+        )
+    if settings.attention in _FLASH and target.kind == "cpu":
+        raise _refusal(
+            "STOKER_ATTENTION", settings.attention, "needs a card, and this is a CPU", "sdpa"
+        )
+
+
+def _check_fit(settings: ModelSettings, method: Method, target: Target) -> None:
+    if settings.skip and settings.quantization.is_cast:
+        raise UnusableModel(
+            f"STOKER_QUANTIZATION_SKIP has nothing to keep from being quantized: "
+            f"STOKER_QUANTIZATION is {settings.quantization}"
+        )
+    if method.backend != "onnxruntime":
+        return
+    if settings.attention not in (Attention.AUTO, Attention.EAGER):
+        raise _refusal(
+            "STOKER_ATTENTION", settings.attention,
+            f"does not apply to {settings.quantization} on the {target.kind}, which ONNX Runtime "
+            "computes", "auto",
+        )  # fmt: skip
+    if settings.device_map:
+        raise _refusal(
+            "STOKER_DEVICE_MAP", settings.device_map,
+            f"does not apply to {settings.quantization} of an encoder on the CPU", "an empty one",
+        )  # fmt: skip
+
+
+def _dtype(settings: ModelSettings, method: Method, target: Target) -> Dtype:
+    declared, cast = settings.dtype, _OF_CASTS.get(settings.quantization)
+    if cast:
+        if declared not in (Dtype.AUTO, cast):
+            raise _refusal(
+                "STOKER_DTYPE", declared,
+                f"contradicts STOKER_QUANTIZATION={settings.quantization}", "auto",
+            )  # fmt: skip
+        return method.dtype or cast
+    if method.dtypes and declared not in (Dtype.AUTO, *method.dtypes):
+        raise _refusal(
+            "STOKER_DTYPE", declared,
+            f"does not work with {settings.quantization} by {method.backend} on the {target.kind}",
+            str(method.dtypes[0]),
+        )  # fmt: skip
+    if declared is not Dtype.AUTO:
+        return declared
+    if settings.quantization is Quantization.NONE:
+        return Dtype.AUTO
+    return method.dtype or (Dtype.BF16 if target.bf16 else method.dtypes[-1])
+
+
+def _refusal(variable: str, value: object, why: str, instead: str) -> UnusableModel:
+    return UnusableModel(f"{variable}={value} {why}; the nearest that works is {instead}")
 
 
 def _version(library: str) -> str:
@@ -69,17 +191,11 @@ def _version(library: str) -> str:
 
 @cache
 def processor() -> str:
-    """What of the CPU decides how ONNX Runtime packs weights: its instruction sets.
+    """What of the CPU decides how weights are packed for it: its instruction sets.
 
     Packed for one CPU and mapped on another, the weights would be read in the wrong order.
     """
-    flags = ""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except FileNotFoundError:
-        flags = platform.processor()
-    return hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:12]
+    return hashlib.sha256(" ".join(device.cpu_flags()).encode()).hexdigest()[:12]
 
 
 def _digest(facts: list[object]) -> str:

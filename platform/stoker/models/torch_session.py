@@ -2,47 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stoker.models.encoder import Vectors
 from stoker.models.tokens import Ids
-from stoker.nouns.errors import UnusableModel
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
-
-
-def load_module(folder: Path, dtype: Any, *, attention: str = "sdpa") -> PreTrainedModel:
-    """The bare encoder of a folder, in evaluation mode.
-
-    Safetensors in the wanted dtype are mapped, not copied; pickled weights and code that comes
-    with the model are never read.
-
-    Args:
-        folder: with config.json and safetensors.
-        dtype: a torch dtype, or "auto" for the checkpoint's own.
-        attention: transformers' name of the attention implementation.
-
-    Raises:
-        UnusableModel: whatever transformers has against it, in its words.
-    """
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        module = transformers.AutoModel.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-    except Exception as exc:  # transformers and safetensors raise anything here
-        raise UnusableModel(f"{folder} cannot be loaded: {type(exc).__name__}: {exc}") from exc
-    return module.eval()
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -61,30 +27,32 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tens
 
 
 class TorchSession:
-    """An encoder held by torch."""
+    """An encoder held by torch.
+
+    Attributes:
+        module: the encoder.
+    """
 
     block_tokens = 256
     """Above it a block falls out of a core's cache and each text in it gets slower; below it the
     cost of a call shows."""
 
     def __init__(self, module: torch.nn.Module, pooling: str) -> None:
-        self._module = module
-        self._pooling = pooling
-
-    @classmethod
-    def of(cls, folder: Path, pooling: str, *, threads: int) -> TorchSession:
-        """Loads a prepared checkpoint in the dtype it has on disk, on ``threads`` threads."""
         import torch
 
-        torch.set_num_threads(threads)
-        return cls(load_module(folder, "auto"), pooling)
+        self.module = module
+        self._pooling = pooling
+        # Offloaded weights have no device of their own.
+        devices = (one.device for one in module.parameters() if not one.is_meta)
+        self._device = next(devices, torch.device("cpu"))
 
     def run(self, ids: Ids, mask: Ids) -> Vectors:
         """See `stoker.models.encoder.Session`."""
         import torch
 
         with torch.inference_mode():
-            attention = torch.from_numpy(mask)
-            output = self._module(input_ids=torch.from_numpy(ids), attention_mask=attention)
-            vectors: Vectors = pooled(output.last_hidden_state, attention, self._pooling).numpy()
+            attention = torch.from_numpy(mask).to(self._device)
+            inputs = torch.from_numpy(ids).to(self._device)
+            hidden = self.module(input_ids=inputs, attention_mask=attention).last_hidden_state
+            vectors: Vectors = pooled(hidden, attention, self._pooling).cpu().numpy()
         return vectors

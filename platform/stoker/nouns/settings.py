@@ -25,7 +25,7 @@ class Task(StrEnum):
 
     FEATURE_EXTRACTION = "feature-extraction"
     TEXT_CLASSIFICATION = "text-classification"
-    TOKEN_CLASSIFICATION = "token-classification"
+    TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 - tokens of a text
     FILL_MASK = "fill-mask"
     TEXT_GENERATION = "text-generation"
     IMAGE_CLASSIFICATION = "image-classification"

@@ -5,8 +5,9 @@ Each reader gives the value to write, or raises ValueError saying what it must b
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stoker.nouns.parts import whole_number
@@ -75,6 +76,30 @@ def _text(value: Any) -> str:
     return str(text)
 
 
+def _list(value: Any) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    if not isinstance(value, Sequence) or not value:
+        raise ValueError(f"must be names separated by commas, or a list of them, was {value!r}")
+    return ",".join(_text(one) for one in value)
+
+
+def _map(value: Any) -> str:
+    return json.dumps(dict(value)) if isinstance(value, Mapping) else _text(value)
+
+
+def _pairs(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return _text(value)
+    return ",".join(f"{name}={_text(folder)}" for name, folder in value.items())
+
+
+def _switch(value: Any) -> str:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be True or False, was {value!r}")
+    return "1" if value else "0"
+
+
 def _device_memory(value: Any) -> str:
     parse_device_memory(value)
     return str(value)
@@ -94,8 +119,17 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "model": _text,
     "task": _text,
     "quantization": _text,
+    "quantization_skip": _list,
+    "calibration": _text,
     "dtype": _text,
     "attention": _text,
+    "device_map": _map,
+    "offload": _text,
+    "tensor_parallel": lambda value: str(whole_number(value, 1)),
+    "compile": _switch,
+    "adapter": _pairs,
+    "trust_remote_code": _switch,
+    "pickled_weights": _text,
     "gpu_memory": _device_memory,
     "queue_limit": lambda value: str(whole_number(value, 1)),
 }

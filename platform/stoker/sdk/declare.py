@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from stoker.nouns.errors import InvalidFunction
@@ -24,8 +24,17 @@ VARIABLES = {
     "model": "STOKER_MODEL",
     "task": "STOKER_TASK",
     "quantization": "STOKER_QUANTIZATION",
+    "quantization_skip": "STOKER_QUANTIZATION_SKIP",
+    "calibration": "STOKER_CALIBRATION",
     "dtype": "STOKER_DTYPE",
     "attention": "STOKER_ATTENTION",
+    "device_map": "STOKER_DEVICE_MAP",
+    "offload": "STOKER_OFFLOAD",
+    "tensor_parallel": "STOKER_TENSOR_PARALLEL",
+    "compile": "STOKER_COMPILE",
+    "adapter": "STOKER_ADAPTER",
+    "trust_remote_code": "STOKER_TRUST_REMOTE_CODE",
+    "pickled_weights": "STOKER_PICKLED_WEIGHTS",
     "gpu_memory": "STOKER_GPU_MEMORY",
     "queue_limit": "STOKER_QUEUE_LIMIT",
 }
@@ -76,8 +85,17 @@ def gpu(
     model: str | os.PathLike[str] | None = None,
     task: str | None = None,
     quantization: str | None = None,
+    quantization_skip: str | Sequence[str] | None = None,
+    calibration: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
     attention: str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    offload: str | None = None,
+    tensor_parallel: int | None = None,
+    compile: bool | None = None,  # noqa: A002 - it is torch's word, and the variable's
+    adapter: str | Mapping[str, Any] | None = None,
+    trust_remote_code: bool | None = None,
+    pickled_weights: str | None = None,
     batch: int | Mapping[str, Any] | bool | None = None,
     batch_timeout: str | float | None = None,
     scale_to_zero: str | float | bool | None = None,
@@ -107,9 +125,20 @@ def gpu(
         gpus: GPUs per replica; 0 is none.
         model: a folder, ``package://<module>/<path>``, or a name on the model hub.
         task: what the model does, by transformers' name.
-        quantization: ``none``, ``fp32``, ``bf16`` or ``int8``.
-        dtype: of the activations.
-        attention: the implementation.
+        quantization: in which numbers the weights are kept: ``none``, ``bf16``, ``int8``, ``nf4``
+            and others (docs/quantization.md).
+        quantization_skip: modules that stay in the higher precision, names or patterns.
+        calibration: a file of texts, for methods that calibrate.
+        dtype: of the activations, and of what is not quantized.
+        attention: the implementation; ``auto`` is the best that the device has.
+        device_map: how the model is spread over a worker's devices: ``auto`` and accelerate's
+            other names, or a dict from module to device.
+        offload: where weights may go that do not fit: ``cpu`` or ``disk``.
+        tensor_parallel: processes over which each layer is split.
+        compile: whether torch.compile is used.
+        adapter: LoRA adapters, a dict from name to folder.
+        trust_remote_code: whether Python that comes with the model may run.
+        pickled_weights: the file of pickled weights that may be read.
         batch: requests in one batch, or ``{"size": 16, "timeout": "5ms"}``; False is no batching.
         batch_timeout: how long a batch waits for more; Nuclio's default is 1 s.
         scale_to_zero: idle time after which the function has no replica; True leaves the time to

@@ -63,7 +63,7 @@ def test_a_folder_without_config_is_refused(folder):
 
 def test_pickled_weights_alone_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "pickled weights are not read" in refusal(folder)
+    assert "STOKER_PICKLED_WEIGHTS names" in refusal(folder)
 
 
 def test_the_digest_is_of_the_content_and_not_of_the_place(folder, tmp_path):
@@ -81,3 +81,26 @@ def test_rewriting_the_weights_changes_stamp_and_digest(folder):
     after = find(str(folder))
     assert after.stamp != stamp
     assert after.digest() != digest
+
+
+def test_a_gguf_file_is_a_model_by_itself(folder):
+    file = folder / "tiny.gguf"
+    file.write_bytes(b"GGUF and more")
+    source = find(str(file))
+    assert (source.gguf, source.weight_bytes) == ("tiny.gguf", 13)
+    stamp = source.stamp
+    (folder / "config.json").write_text('{"a": 1}')
+    assert find(str(file)).stamp == stamp
+
+
+@pytest.mark.parametrize("name", ["tiny.gguf", "model.bin"])
+def test_another_file_is_refused(folder, name):
+    (folder / name).write_bytes(b"none")
+    assert "GGUF file" in refusal(folder / name) or ".gguf file" in refusal(folder / name)
+
+
+def test_only_the_pickled_file_that_was_named_is_read(folder):
+    (folder / "weights.bin").write_bytes(b"123")
+    assert find(str(folder), pickled="weights.bin").weight_bytes == 3
+    with pytest.raises(UnusableModel, match=r"has no file 'other\.bin'"):
+        find(str(folder), pickled="other.bin")

@@ -14,7 +14,12 @@ from stoker.nouns.function import FunctionConfig
 from stoker.nouns.quantity import format_bytes, parse_bytes
 from stoker.nouns.settings import ModelSettings, Quantization
 
-_LEAST_SHARE = {Quantization.INT8: 4, Quantization.BF16: 2}
+_LEAST_SHARE = {
+    Quantization.BF16: 2, Quantization.FP16: 2,
+    Quantization.INT8: 4, Quantization.INT8_DYNAMIC: 4, Quantization.FP8: 4,
+    Quantization.INT4: 8, Quantization.NF4: 8, Quantization.FP4: 8,
+    Quantization.GPTQ: 8, Quantization.AWQ: 8,
+}  # fmt: skip
 """By how much a quantization can shrink a checkpoint at most: of fp32, all of it."""
 
 
@@ -27,11 +32,14 @@ def least_bytes(config: FunctionConfig) -> tuple[int, str]:
     if declared:
         return parse_bytes(declared), f"STOKER_GPU_MEMORY is {declared}"
     name = config.env.get("STOKER_MODEL", "")
-    if not name.startswith(PACKAGE_SCHEME) and not Path(name or "-").expanduser().is_dir():
+    if not name.startswith(PACKAGE_SCHEME) and not Path(name or "-").expanduser().exists():
         return 0, ""
     with suppress(UnusableModel, InvalidFunction, OSError):
         settings = ModelSettings.read(config.env)
-        least = find(name, local=True).weight_bytes // _LEAST_SHARE.get(settings.quantization, 1)
+        found = find(name, local=True, pickled=settings.pickled_weights)
+        # What a GGUF becomes is hardly smaller than the file, which is quantized already.
+        share = 1 if found.gguf else _LEAST_SHARE.get(settings.quantization, 1)
+        least = found.weight_bytes // share
         return least, f"the weights of {name} in {settings.quantization}"
     return 0, ""
 

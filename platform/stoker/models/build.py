@@ -1,0 +1,296 @@
+"""Filling the folder of one prepared checkpoint: weights, tokenizer, manifest, comparison."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stoker.models import fidelity, probes
+from stoker.models.gguf import dequantized
+from stoker.models.layout import Layout, read_layout
+from stoker.models.manifest import Fidelity, Manifest, Quantized
+from stoker.models.original import load_config, load_original
+from stoker.models.prepared import open_module, save_module, torch_dtype
+from stoker.models.recipe import Recipe
+from stoker.models.source import Source
+from stoker.models.tokens import TOKENIZER, Tokens
+from stoker.nouns.errors import UnusableModel
+from stoker.nouns.settings import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".onnx", ".msgpack")
+_OWN = frozenset({"config.json", "generation_config.json", "manifest.json"})
+_LARGE = 4 << 30
+"""Above so many bytes of weights the original is compared as it is, not widened to fp32."""
+_CHUNK = 1 << 24
+
+
+class Build:
+    """One preparation.
+
+    Attributes:
+        done: whether it was carried out.
+    """
+
+    def __init__(
+        self, source: Source, recipe: Recipe, digest: str, key: str, progress: Callable[[str], None]
+    ) -> None:
+        self.source = source
+        self.recipe = recipe
+        self.digest = digest
+        self.key = key
+        self.progress = progress
+        self.done = False
+
+    def fill(self, folder: Path) -> None:
+        """Fills ``folder``: weights, tokenizer, manifest.
+
+        Raises:
+            UnusableModel: the model cannot be prepared so.
+        """
+        started = time.monotonic()
+        settings = self.recipe.settings
+        self.progress(
+            f"preparing {settings.model} as {settings.quantization} with {self.recipe.backend}"
+        )
+        for notice in self.recipe.notices:
+            self.progress(f"notice: {notice}")
+        manifest = self._manifest()
+        steps = folder / "steps"
+        steps.mkdir()
+        if self.source.gguf:
+            self.progress("dequantizing the GGUF file, once")
+            self.source = dequantized(self.source, settings.task, steps)
+        self._save_files(folder)
+        if self.recipe.backend == "onnxruntime":
+            manifest = self._onnx(folder, manifest)
+        else:
+            manifest = self._torch(folder, manifest)
+        facts: dict[str, object] = {
+            "bytes_after": weight_bytes(folder), "read_seconds": round(read_seconds(folder), 4),
+            "dimension": self._dimension() if self._encoder else 0,
+        }  # fmt: skip
+        manifest = manifest.model_copy(update=facts)
+        found = self._compared(folder, manifest)
+        shutil.rmtree(steps)
+        took = round(time.monotonic() - started, 3)
+        manifest.model_copy(update={"fidelity": found, "seconds": took}).write(folder)
+        self.done = True
+
+    def _manifest(self) -> Manifest:
+        settings, encoder = self.recipe.settings, self._encoder
+        layout = read_layout(self.source.folder) if encoder else Layout()
+        return Manifest(
+            key=self.key,
+            model=settings.model,
+            source_digest=self.digest,
+            task=settings.task,
+            quantization=settings.quantization,
+            backend=self.recipe.backend,
+            method=self.recipe.method.name,
+            dtype=self.recipe.dtype,
+            device=self.recipe.target.kind,
+            trust_remote_code=settings.trust_remote_code,
+            bytes_before=self.source.weight_bytes,
+            libraries=self.recipe.libraries(),
+            pooling=layout.pooling,
+            max_tokens=layout.max_tokens,
+        )
+
+    @property
+    def _encoder(self) -> bool:
+        return self.recipe.settings.task is Task.FEATURE_EXTRACTION
+
+    def _dimension(self) -> int:
+        trust = self.recipe.settings.trust_remote_code
+        return int(load_config(self.source, trust_remote_code=trust).hidden_size)
+
+    def _save_files(self, folder: Path) -> None:
+        """What belongs to the model besides weights, as it is: tokenizer, processor, code."""
+        for path in self.source.folder.iterdir():
+            if path.is_file() and _is_kept(path):
+                shutil.copyfile(path, folder / path.name)
+        if self._encoder:
+            _save_tokenizer(self.source, folder)
+
+    def _onnx(self, folder: Path, manifest: Manifest) -> Manifest:
+        from stoker.models import onnx_build
+
+        settings, steps = self.recipe.settings, folder / "steps"
+        self.progress("exporting the fp32 graph")
+        trust = settings.trust_remote_code
+        onnx_build.export(self.source, manifest.pooling, steps / "fp32.onnx", trust=trust)
+        self.progress("quantizing the weights, one scale an output channel")
+        replaced, skipped = onnx_build.quantize(
+            steps / "fp32.onnx", steps / "int8.onnx", settings.skip
+        )
+        self._tell(replaced, skipped)
+        if not replaced:
+            raise UnusableModel(
+                f"{settings.quantization} replaced no module of {settings.model}: it has no weight "
+                "matrix that this recipe knows; the nearest that works is 'bf16'"
+            )
+        self.progress("optimising the graph and packing its weights for this CPU")
+        onnx_build.pack(steps / "int8.onnx", folder)
+        return manifest.model_copy(update={"replaced": replaced, "skipped": skipped})
+
+    def _torch(self, folder: Path, manifest: Manifest) -> Manifest:
+        module = self._original(torch_dtype(self.recipe.dtype) or "auto")
+        if self.recipe.settings.quantization.is_cast:
+            changed = self._cast_modules(module)
+            self.progress(f"saving the weights, {len(changed)} modules converted")
+            manifest = manifest.model_copy(update={"replaced": changed})
+        else:
+            manifest = self._quantized(module, manifest)
+            self.progress("saving the weights")
+        save_module(module, folder)
+        return manifest
+
+    def _original(self, dtype: Any) -> PreTrainedModel:
+        settings = self.recipe.settings
+        trust = settings.trust_remote_code
+        return load_original(self.source, settings.task, dtype, trust_remote_code=trust)
+
+    def _cast_modules(self, module: PreTrainedModel) -> list[str]:
+        if torch_dtype(self.recipe.dtype) is None:
+            return []
+        before = self._original("auto")
+        kept = {name: one.dtype for name, one in before.named_parameters()}
+        changed = [name for name, one in module.named_parameters() if one.dtype != kept[name]]
+        return sorted({name.rpartition(".")[0] for name in changed})
+
+    def _quantized(self, module: PreTrainedModel, manifest: Manifest) -> Manifest:
+        from stoker.models.quantize import make, plan
+
+        method, device = self.recipe.method.name, self.recipe.target.kind
+        planned = plan.plan(module, method, self.recipe.settings.skip, device=device)
+        self._tell(list(planned.replace), list(planned.reasons))
+        modules: dict[str, Quantized] = make.replace(
+            module, planned, method, device=device, progress=self.progress
+        )
+        return manifest.model_copy(
+            update={
+                "modules": modules,
+                "replaced": sorted(modules),
+                "skipped": sorted(planned.reasons),
+                "reasons": planned.reasons,
+            }
+        )
+
+    def _tell(self, replaced: list[str], skipped: list[str]) -> None:
+        self.progress(f"{len(replaced)} modules replaced, {len(skipped)} skipped")
+
+    def _compared(self, folder: Path, manifest: Manifest) -> Fidelity | None:
+        """Compares what was written, read back from disk, with the original in fp32.
+
+        Raises:
+            UnusableModel: it differs too much, or is not what was meant to be written.
+        """
+        if self.recipe.target.kind == "cuda" and _packed_for_cards(manifest):
+            self.progress("not compared with the original: only a card can run it")
+            return None
+        self.progress("comparing it, as it was written, with the original")
+        compared = self._encoders if self._encoder else self._heads
+        found = compared(folder, manifest)
+        fidelity.check(found, manifest.quantization)
+        self.progress(fidelity.in_words(found))
+        return found
+
+    def _encoders(self, folder: Path, manifest: Manifest) -> Fidelity:
+        from stoker.models.encoder import Model
+        from stoker.models.load import session
+        from stoker.models.torch_session import TorchSession
+
+        tokens = Tokens.of(folder, manifest.max_tokens)
+        original = TorchSession(self._original(self._reference), manifest.pooling)
+        expected = Model(original, tokens, manifest, folder).encode(fidelity.TEXTS)
+        prepared = session(folder, manifest, threads=1)
+        if isinstance(prepared, TorchSession):
+            verify(prepared.module, manifest)
+        found = Model(prepared, tokens, manifest, folder).encode(fidelity.TEXTS)
+        return fidelity.compare(expected, found)
+
+    def _heads(self, folder: Path, manifest: Manifest) -> Fidelity:
+        task = manifest.task
+        expected = probes.answers(self._original(self._reference), task, folder)
+        module = open_module(folder, manifest)
+        verify(module, manifest)
+        return probes.compared(expected, probes.answers(module, task, folder), task)
+
+    @property
+    def _reference(self) -> Any:
+        import torch
+
+        return torch.float32 if self.source.weight_bytes < _LARGE else "auto"
+
+
+def verify(module: Any, manifest: Manifest) -> None:
+    """Compares a live model, read from disk, with what its manifest says of it.
+
+    Raises:
+        UnusableModel: modules are quantized that are not listed, or the reverse, or were left as
+            they are without being listed as such.
+    """
+    if not manifest.modules:
+        return
+    from stoker.models.quantize.linears import QuantizedLinear
+    from stoker.models.quantize.plan import matrices
+
+    held = dict(matrices(module))
+    live = {name for name, one in held.items() if isinstance(one, QuantizedLinear)}
+    left = held.keys() - live - set(manifest.skipped)
+    wrong = sorted((live ^ set(manifest.replaced)) | left)
+    if wrong:
+        raise UnusableModel(
+            f"the prepared model does not have what its manifest lists: {', '.join(wrong[:6])}"
+        )
+
+
+def weight_bytes(folder: Path) -> int:
+    """Of a prepared checkpoint's weights: what workers map."""
+    return sum(path.stat().st_size for path in _weights(folder))
+
+
+def read_seconds(folder: Path) -> float:
+    """What reading the weights takes once they are in the page cache."""
+    started = time.monotonic()
+    for path in _weights(folder):
+        with path.open("rb", buffering=0) as file:
+            while file.read(_CHUNK):
+                pass
+    return time.monotonic() - started
+
+
+def _weights(folder: Path) -> list[Path]:
+    patterns = ("*.safetensors", "*.onnx", "*.onnx.data")
+    return [path for pattern in patterns for path in folder.glob(pattern)]
+
+
+def _packed_for_cards(manifest: Manifest) -> bool:
+    import torch
+
+    return manifest.method == "int4" and not torch.cuda.is_available()
+
+
+def _is_kept(path: Path) -> bool:
+    indexed = path.name.endswith((".index.json", ".md"))
+    return path.suffix not in _WEIGHTS and path.name not in _OWN and not indexed
+
+
+def _save_tokenizer(source: Source, folder: Path) -> None:
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(source.folder), trust_remote_code=False, local_files_only=True
+        )
+        tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+    except Exception as exc:  # transformers and the Rust library raise anything here
+        raise UnusableModel(
+            f"{source.folder} has no tokenizer that can be read as {TOKENIZER}: {exc}"
+        ) from exc

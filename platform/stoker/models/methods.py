@@ -1,0 +1,122 @@
+"""Which library carries a quantization out, by device: the table, and its refusals.
+
+The measurements behind it are in docs/quantization.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stoker.models.device import Target
+from stoker.models.manifest import Backend
+from stoker.nouns.errors import UnusableModel
+from stoker.nouns.settings import Dtype, Quantization
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way of keeping weights.
+
+    Attributes:
+        backend: the library that makes them so.
+        name: what it does: the name of a float type, or of a scheme of
+            `stoker.models.quantize.linears`.
+        dtypes: float types that its activations may have, best first; empty: any.
+        dtype: the one that it always has.
+        packs: whether weights lie in the order of one CPU's kernels.
+    """
+
+    backend: Backend
+    name: str
+    dtypes: tuple[Dtype, ...] = ()
+    dtype: Dtype | None = None
+    packs: bool = False
+
+
+_HALVES = (Dtype.BF16, Dtype.FP16, Dtype.FP32)
+_ON_CPU = (Dtype.BF16, Dtype.FP32)
+_ONNX = Method("onnxruntime", "int8", (Dtype.FP32,), Dtype.FP32, packs=True)
+_CASTS = {
+    Quantization.NONE: Method("torch", "none"),
+    Quantization.FP32: Method("torch", "fp32"),
+    Quantization.BF16: Method("torch", "bf16"),
+    Quantization.FP16: Method("torch", "fp16"),
+}
+_CPU = _CASTS | {
+    # Correct, and three to ten times slower than bf16: no CPU here multiplies fp16.
+    Quantization.FP16: Method("torch", "bf16", dtype=Dtype.BF16),
+    Quantization.INT8: Method("torchao", "int8", _ON_CPU),
+    Quantization.INT8_DYNAMIC: Method("torchao", "int8-dynamic", _ON_CPU),
+    Quantization.INT4: Method("torchao", "int4", _ON_CPU, packs=True),
+    Quantization.NF4: Method("bitsandbytes", "nf4", _ON_CPU, packs=True),
+    Quantization.FP4: Method("bitsandbytes", "fp4", _ON_CPU, packs=True),
+    Quantization.FP8: Method("torchao", "fp8", _ON_CPU),
+}
+_CPU_ENCODER = _CPU | {
+    # Whose int8 scales activations as they come, so that it is what int8-dynamic asks for too.
+    Quantization.INT8: _ONNX,
+    Quantization.INT8_DYNAMIC: _ONNX,
+}
+_CUDA = _CASTS | {
+    Quantization.INT8: Method("torchao", "int8", _HALVES),
+    Quantization.INT8_DYNAMIC: Method("torchao", "int8-dynamic", _HALVES),
+    Quantization.INT4: Method("torchao", "int4", (Dtype.BF16,)),
+    Quantization.NF4: Method("bitsandbytes", "nf4", _HALVES),
+    Quantization.FP4: Method("bitsandbytes", "fp4", _HALVES),
+    Quantization.FP8: Method("torchao", "fp8", _HALVES),
+}
+_LEAST_CAPABILITY = {
+    Quantization.BF16: (8, 0),
+    Quantization.INT8_DYNAMIC: (7, 5),
+    Quantization.INT4: (8, 0),
+    Quantization.FP8: (8, 0),
+}
+_OLDER_CARD = {
+    Quantization.BF16: Quantization.FP16,
+    Quantization.INT8_DYNAMIC: Quantization.INT8,
+    Quantization.INT4: Quantization.NF4,
+    Quantization.FP8: Quantization.INT8,
+}
+_MISSING = {
+    Quantization.GPTQ: ("gptqmodel", Quantization.INT4),
+    Quantization.AWQ: ("gptqmodel", Quantization.INT4),
+}
+_CPU_NOTICES = {
+    Quantization.FP16: "fp16 is slow on a CPU: the weights are kept in bf16, which has the same "
+    "size",
+    Quantization.FP8: "fp8 makes the model smaller and slower on a CPU; int8 is as small and "
+    "faster",
+}
+
+
+def method_for(
+    quantization: Quantization, target: Target, *, encoder: bool
+) -> tuple[Method, tuple[str, ...]]:
+    """The method for a device, and what the user should know about it.
+
+    Args:
+        quantization: what is declared.
+        target: the device.
+        encoder: whether the model only turns texts into vectors.
+
+    Raises:
+        UnusableModel: there is none, with the nearest that works.
+    """
+    if quantization in _MISSING:
+        library, nearest = _MISSING[quantization]
+        raise UnusableModel(
+            f"STOKER_QUANTIZATION={quantization} is not available: it needs {library}, which "
+            f"Stoker does not drive yet; the nearest that works is {str(nearest)!r}"
+        )
+    if target.kind == "cpu":
+        table = _CPU_ENCODER if encoder else _CPU
+        notice = _CPU_NOTICES.get(quantization)
+        return table[quantization], (notice,) if notice else ()
+    least = _LEAST_CAPABILITY.get(quantization, (0, 0))
+    if target.capability < least:
+        raise UnusableModel(
+            f"STOKER_QUANTIZATION={quantization} needs a card of compute capability "
+            f"{least[0]}.{least[1]} or more, was {target}; the nearest that works is "
+            f"{str(_OLDER_CARD[quantization])!r}"
+        )
+    return _CUDA[quantization], ()

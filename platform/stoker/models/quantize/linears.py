@@ -1,0 +1,196 @@
+"""Linear layers over quantized weights: plain tensors, torch's or bitsandbytes' kernels.
+
+Plain tensors rather than the libraries' subclasses: those are pickled or rebuilt one by one when a
+checkpoint is read (torchao: 24 times as long as bf16), and bitsandbytes' own layer repacks its
+weight into private memory at its first forward and corrupts it when it is saved afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from stoker.models.safe_file import ALIGNED
+from stoker.nouns.errors import UnusableModel
+
+_FEW_ROWS = 8
+"""Up to so many, torch's int8 kernel for a CPU (which reads a quarter of fp32's bytes) is faster
+than widening the weight and multiplying: 47 against 199 µs for one row of a 576 x 1536 layer; at 16
+rows 369 against 310."""
+_CUDA_INT8_ROWS = 32
+"""cuBLAS multiplies int8 from 17 rows on."""
+
+
+class QuantizedLinear(nn.Module):
+    """A linear layer whose weight is in other numbers.
+
+    Attributes:
+        TENSORS: names of the parameters that hold the weight.
+        packed: see `stoker.models.manifest.Quantized`.
+    """
+
+    TENSORS: ClassVar[tuple[str, ...]] = ("qdata", "scale")
+
+    def __init__(
+        self, linear: nn.Linear, tensors: dict[str, torch.Tensor], *, packed: bool = False
+    ) -> None:
+        super().__init__()
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self.bias = linear.bias
+        self.packed = packed
+        for name in self.TENSORS:
+            # Parameters, because accelerate offloads those and leaves buffers where they are.
+            kept = nn.Parameter(_aligned(tensors[name]), requires_grad=False)
+            self.register_parameter(name, kept)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Like `torch.nn.Linear.forward`."""
+        rows = x.reshape(-1, self.in_features)
+        y = self.product(rows)
+        if self.bias is not None:
+            y = y + self.bias.to(y.dtype)
+        return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """``rows`` [n, in_features] times the weight: [n, out_features]."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """As torch prints its own."""
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+class Int8Linear(QuantizedLinear):
+    """Weights int8 with one scale an output channel."""
+
+    qdata: torch.Tensor
+    scale: torch.Tensor
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """See `QuantizedLinear.product`."""
+        if rows.device.type == "cpu" and len(rows) <= _FEW_ROWS and not self.in_features % 16:
+            scale = self.scale.to(rows.dtype)
+            return torch._weight_int8pack_mm(rows.contiguous(), self.qdata, scale)
+        return functional.linear(rows, self.qdata.to(rows.dtype)) * self.scale.to(rows.dtype)
+
+
+class Float8Linear(Int8Linear):
+    """Weights float8 (e4m3) with one scale an output channel."""
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """See `QuantizedLinear.product`."""
+        return functional.linear(rows, self.qdata.to(rows.dtype)) * self.scale.to(rows.dtype)
+
+
+class Int8DynamicLinear(Int8Linear):
+    """The same weights, and activations int8 with one scale a row, found as they come."""
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """See `QuantizedLinear.product`."""
+        count = len(rows)
+        if rows.device.type == "cuda" and count < _CUDA_INT8_ROWS:
+            rows = functional.pad(rows, (0, 0, 0, _CUDA_INT8_ROWS - count))
+        wide = rows.float()
+        scale = wide.abs().amax(dim=1, keepdim=True).clamp(min=1e-5) / 127
+        whole = (wide / scale).round_().to(torch.int8)
+        product = torch._int_mm(whole, self.qdata.t()).float() * scale * self.scale.float()
+        return product[:count]
+
+
+class Int4Linear(QuantizedLinear):
+    """Weights int4 with a scale and a zero point a group, in the order of torch's kernels."""
+
+    TENSORS: ClassVar[tuple[str, ...]] = ("qdata", "scale_and_zero")
+    qdata: torch.Tensor
+    scale_and_zero: torch.Tensor
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """See `QuantizedLinear.product`."""
+        aten, rows = torch.ops.aten, rows.contiguous()
+        if rows.device.type == "cpu":
+            group = self.in_features // self.scale_and_zero.shape[0]
+            y = aten._weight_int4pack_mm_for_cpu(rows, self.qdata, group, self.scale_and_zero)
+        else:
+            group = INT4_GROUP
+            padded = self.scale_and_zero.shape[0] * group  # tiles are 1024 wide on a card
+            rows = functional.pad(rows, (0, padded - self.in_features))
+            y = aten._weight_int4pack_mm(rows, self.qdata, group, self.scale_and_zero)
+        product: torch.Tensor = y[:, : self.out_features]
+        return product
+
+
+class FourBitLinear(QuantizedLinear):
+    """Weights in one of bitsandbytes' 4-bit types, with one scale a block of 64."""
+
+    TENSORS: ClassVar[tuple[str, ...]] = ("qdata", "absmax")
+    KIND: ClassVar[str] = "nf4"
+    qdata: torch.Tensor
+    absmax: torch.Tensor
+
+    def __init__(
+        self, linear: nn.Linear, tensors: dict[str, torch.Tensor], *, packed: bool = False
+    ) -> None:
+        super().__init__(linear, tensors, packed=packed)
+        self._code = bitsandbytes().functional.get_4bit_type(self.KIND, device="cpu")
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """See `QuantizedLinear.product`."""
+        shape, rows = [self.out_features, self.in_features], rows.contiguous()
+        kernels = torch.ops.bitsandbytes
+        if self.packed:
+            y = kernels.gemv_4bit(rows, self.qdata, shape, self.absmax, self._code, BLOCK)
+        else:
+            flat = self.qdata.view(-1, 1)
+            y = kernels.gemm_4bit(rows, flat, shape, self.absmax, BLOCK, self.KIND)
+        product: torch.Tensor = y
+        return product
+
+
+class Fp4Linear(FourBitLinear):
+    """See `FourBitLinear`."""
+
+    KIND: ClassVar[str] = "fp4"
+
+
+def _aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, copied if it lies where torch's kernels for a CPU would crash."""
+    if tensor.is_meta or tensor.data_ptr() % ALIGNED == 0:
+        return tensor
+    return tensor.clone()
+
+
+INT4_GROUP = 64
+"""Weights that share a scale: 32 costs as much memory as it gains in perplexity."""
+BLOCK = 64
+"""bitsandbytes' default."""
+
+SCHEMES: dict[str, type[QuantizedLinear]] = {
+    "int8": Int8Linear,
+    "int8-dynamic": Int8DynamicLinear,
+    "int4": Int4Linear,
+    "nf4": FourBitLinear,
+    "fp4": Fp4Linear,
+    "fp8": Float8Linear,
+}
+"""The layer of each method."""
+
+
+def bitsandbytes() -> Any:
+    """The library, whose import registers its kernels with torch.
+
+    Raises:
+        UnusableModel: it is not installed.
+    """
+    try:
+        import bitsandbytes as library
+        import bitsandbytes.functional
+    except ImportError as exc:
+        raise UnusableModel(
+            "nf4 and fp4 need the package bitsandbytes, which cannot be imported here "
+            f"({exc}); the nearest that works without it is 'int4'"
+        ) from exc
+    return library

@@ -1,0 +1,347 @@
+"""Quantizing small models: what is replaced, what is kept, and that it survives the disk."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("torchao")
+
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tiny import bert, llama
+
+from stoker.models.load import load_module
+from stoker.models.prepare import prepare
+from stoker.models.quantize import make
+from stoker.models.quantize.linears import SCHEMES, QuantizedLinear
+from stoker.models.safe_file import write_aligned
+from stoker.models.source import Source
+from stoker.nouns.errors import UnusableModel
+from stoker.nouns.home import Home
+from stoker.nouns.settings import ModelSettings
+
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
+METHODS = ["int8", "int8-dynamic", "int4", "fp8"]
+if importlib.util.find_spec("bitsandbytes"):
+    METHODS += ["nf4", "fp4"]
+IDS = torch.tensor([[2, 3, 5, 4, 6]])
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory):
+    return llama(tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home.at(tmp_path / "h")
+
+
+def declare(folder, quantization="none", task="text-generation", **env):
+    more = {f"STOKER_{name}": value for name, value in env.items()}
+    return ModelSettings.read(
+        {"STOKER_MODEL": str(folder), "STOKER_QUANTIZATION": quantization, "STOKER_TASK": task}
+        | more
+    )
+
+
+def quiet(_line):
+    return None
+
+
+def made(settings, home):
+    result = prepare(settings, home, quiet)
+    return result, load_module(result.folder, result.manifest, settings)
+
+
+def logits(module):
+    with torch.inference_mode():
+        return module(input_ids=IDS).logits.float()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_language_model_read_back_says_nearly_what_it_said(language, home, method):
+    result, module = made(declare(language, method), home)
+    original = transformers.AutoModelForCausalLM.from_pretrained(language, dtype=torch.float32)
+    error = (logits(module) - logits(original)).norm() / logits(original).norm()
+    assert error < (0.3 if method in ("int4", "nf4", "fp4") else 0.1)
+    assert result.manifest.fidelity.measure == "perplexity"
+    live = {name for name, one in module.named_modules() if isinstance(one, QuantizedLinear)}
+    assert live == set(result.manifest.replaced)
+    assert len(live) == 14
+    assert result.manifest.reasons == {"model.embed_tokens": "embedding", "lm_head": "head"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_forward_leaves_the_model_and_what_is_saved_of_it_as_it_was(language, home, method):
+    """bitsandbytes 4-bit silently corrupts when it is saved after a forward."""
+    _, module = made(declare(language, method), home)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    first = logits(module)
+    after = module.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[n].view(torch.uint8), after[n].view(torch.uint8)) for n in after)
+    assert torch.equal(logits(module), first)
+
+
+def test_one_row_and_many_rows_are_computed_alike(language, home):
+    """Another kernel multiplies few rows."""
+    _, module = made(declare(language, "int8", DTYPE="fp32"), home)
+    layer = module.model.layers[0].mlp.down_proj
+    rows = torch.randn(20, layer.in_features)
+    alone = torch.cat([layer(row[None]) for row in rows])
+    torch.testing.assert_close(layer(rows), alone, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_are_mapped_and_not_copied(language, home):
+    result, module = made(declare(language, "int8"), home)
+    maps = Path("/proc/self/maps").read_text()
+    assert str(result.folder / "model.safetensors") in maps
+    private = sum(one.numel() * one.element_size() for _, one in module.named_buffers())
+    assert private < 0.1 * result.manifest.bytes_after
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 40), (3, 64)])
+@pytest.mark.parametrize("rows", [1, 5, 20])
+def test_a_weight_of_any_shape_and_place_is_multiplied(shape, rows):
+    """torch's int8 kernel crashes on a weight that does not begin at a multiple of 64 bytes."""
+    linear = torch.nn.Linear(shape[1], shape[0])
+    place = torch.zeros(shape[0] * shape[1] + 8, dtype=torch.int8)
+    place[8:] = torch.arange(shape[0] * shape[1]) % 7
+    tensors = {"qdata": place[8:].view(shape), "scale": torch.ones(shape[0])}
+    layer = SCHEMES["int8"](linear, tensors)
+    x = torch.randn(rows, shape[1])
+    expected = torch.nn.functional.linear(x, tensors["qdata"].float(), linear.bias)
+    torch.testing.assert_close(layer(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_every_weight_of_a_prepared_file_is_aligned_whatever_its_neighbours(tmp_path):
+    tensors = {"a": torch.ones(3), "b": torch.arange(64), "c": torch.ones(5, dtype=torch.bool)}
+    write_aligned(tmp_path / "w.safetensors", tensors)
+    read = load_file(tmp_path / "w.safetensors")
+    assert {name: torch.equal(read[name], one) for name, one in tensors.items()} == dict.fromkeys(
+        tensors, True
+    )
+    assert read["b"].data_ptr() % 64 == 0
+
+
+def test_tied_weights_stand_in_the_file_once_and_are_tied_again(language, home):
+    result, module = made(declare(language, "bf16"), home)
+    with safe_open(result.folder / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert len({"lm_head.weight", "model.embed_tokens.weight"} & names) == 1
+    assert module.lm_head.weight is module.model.embed_tokens.weight
+
+
+def test_buffers_that_no_file_holds_are_computed_again(language, home):
+    _, module = made(declare(language), home)
+    original = transformers.AutoModelForCausalLM.from_pretrained(language)
+    torch.testing.assert_close(logits(module), logits(original))
+
+
+def test_named_modules_stay_in_the_higher_precision(language, home):
+    result, module = made(declare(language, "int8", QUANTIZATION_SKIP="*.mlp,q_proj"), home)
+    assert type(module.model.layers[1].mlp.up_proj) is torch.nn.Linear
+    assert type(module.model.layers[0].self_attn.q_proj) is torch.nn.Linear
+    assert result.manifest.reasons["model.layers.0.mlp.up_proj"] == "declared"
+    assert len(result.manifest.replaced) == 6
+
+
+def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is(language, home):
+    with pytest.raises(UnusableModel, match=r"'atn' matches no module.*model\.embed_tokens"):
+        prepare(declare(language, "int8", QUANTIZATION_SKIP="atn"), home, quiet)
+
+
+def test_a_recipe_that_would_replace_no_module_is_an_error(language, home):
+    """A recipe that silently quantizes no layer (NVIDIA Model-Optimizer PR#1596)."""
+    with pytest.raises(UnusableModel, match="int8 replaced no module"):
+        prepare(declare(language, "int8", QUANTIZATION_SKIP="model.layers"), home, quiet)
+
+
+def test_a_model_of_layers_that_no_recipe_knows_is_refused(tmp_path, home):
+    """GPT-2's layers are no torch.nn.Linear: quantizing the rest would look like success."""
+    config = transformers.GPT2Config(vocab_size=7, n_embd=64, n_layer=2, n_head=2)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    with pytest.raises(UnusableModel, match=r"int8 replaced no module.*c_attn \(kind\)"):
+        prepare(declare(tmp_path / "gpt2", "int8"), home, quiet)
+
+
+def test_a_module_that_was_left_out_on_the_way_to_the_disk_is_noticed(language, home, monkeypatch):
+    real = make.replace
+
+    def forgetful(model, planned, method, **more):
+        modules = real(model, planned, method, **more)
+        first = planned.replace[0]
+        make.set_module(model, first, torch.nn.Linear(64, 64, bias=False, dtype=torch.bfloat16))
+        return {name: how for name, how in modules.items() if name != first}
+
+    monkeypatch.setattr(make, "replace", forgetful)
+    with pytest.raises(
+        UnusableModel, match=r"its manifest lists: model\.layers\.0\.self_attn\.q_proj"
+    ):
+        prepare(declare(language, "int8"), home, quiet)
+
+
+def test_a_corrupted_result_is_refused_by_its_perplexity(language, home, monkeypatch):
+    real = make._make
+
+    def corrupt(linear, method, device):
+        tensors, packed = real(linear, method, device)
+        return tensors | {"scale": tensors["scale"] * torch.nan}, packed
+
+    monkeypatch.setattr(make, "_make", corrupt)
+    with pytest.raises(UnusableModel, match=r"int8 changes this model too much.*nan"):
+        prepare(declare(language, "int8"), home, quiet)
+    assert not list(home.models.glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [
+        ("text-classification", "BertForSequenceClassification"),
+        ("token-classification", "BertForTokenClassification"),
+        ("fill-mask", "BertForMaskedLM"),
+    ],
+)
+def test_every_head_is_kept_and_the_layers_below_it_quantized(tmp_path, home, task, head):
+    folder = bert(tmp_path / "m", head)
+    result, module = made(declare(folder, "int8", task), home)
+    assert type(module).__name__ == head
+    assert all(name.startswith("bert.") for name in result.manifest.replaced)
+    assert result.manifest.fidelity.measure == "distance"
+    original = type(module).from_pretrained(folder)
+    assert (logits(module) - logits(original)).abs().max() < 0.05
+    transformers.AutoTokenizer.from_pretrained(result.folder)
+
+
+def test_an_image_classifier_is_prepared(tmp_path, home):
+    config = transformers.ViTConfig(
+        hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        image_size=32, patch_size=16,
+    )  # fmt: skip
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    result, module = made(declare(tmp_path / "vit", "int8", "image-classification"), home)
+    assert type(module).__name__ == "ViTForImageClassification"
+    assert result.manifest.fidelity.texts == 4
+
+
+def test_a_speech_recogniser_is_prepared(tmp_path, home):
+    config = transformers.WhisperConfig(
+        vocab_size=60, d_model=64, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, num_mel_bins=8,
+        max_source_positions=16, max_target_positions=16, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    transformers.WhisperForConditionalGeneration(config).save_pretrained(tmp_path / "w")
+    task = "automatic-speech-recognition"
+    result, module = made(declare(tmp_path / "w", "int8", task), home)
+    assert len(result.manifest.replaced) == 16
+    assert module.proj_out.weight is module.model.decoder.embed_tokens.weight
+
+
+def test_a_device_map_that_leaves_part_on_the_disk_needs_leave_to(language, home):
+    devices = {"model.embed_tokens": "cpu", "model.layers": "disk", "model.norm": "cpu"}
+    devices |= {"model.rotary_emb": "cpu", "lm_head": "cpu"}
+    env = {"DEVICE_MAP": json.dumps(devices)}
+    result = prepare(declare(language, "int8"), home, quiet)
+    whole = logits(load_module(result.folder, result.manifest, declare(language, "int8")))
+    with pytest.raises(UnusableModel, match=r"model\.layers would be kept on the disk"):
+        load_module(result.folder, result.manifest, declare(language, "int8", **env))
+    allowed = declare(language, "int8", OFFLOAD="disk", **env)
+    module = load_module(result.folder, result.manifest, allowed)
+    assert module.model.layers[0].mlp.up_proj.qdata.is_meta
+    torch.testing.assert_close(logits(module), whole)
+
+
+def test_a_device_map_that_forgets_a_module_is_refused(language, home):
+    result = prepare(declare(language), home, quiet)
+    settings = declare(language, DEVICE_MAP='{"lm_head": "cpu"}')
+    with pytest.raises(UnusableModel, match="STOKER_DEVICE_MAP"):
+        load_module(result.folder, result.manifest, settings)
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa"])
+def test_the_declared_attention_is_the_one_that_computes(language, home, name):
+    _, module = made(declare(language, ATTENTION=name), home)
+    assert module.config._attn_implementation == name
+
+
+def test_a_checkpoint_without_the_head_of_the_task_is_refused(tmp_path, home):
+    """transformers fills a missing head with random numbers, and only warns."""
+    folder = bert(tmp_path / "m")
+    with pytest.raises(UnusableModel, match=r"text-classification needs: classifier\.bias"):
+        prepare(declare(folder, "none", "text-classification"), home, quiet)
+
+
+def test_the_tensor_that_a_truncated_file_lacks_is_named(tmp_path, home):
+    folder = llama(tmp_path / "m")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UnusableModel, match=r"is truncated: tensor 'model\.norm\.weight' needs"):
+        prepare(declare(folder), home, quiet)
+    weights.write_bytes(weights.read_bytes()[:20])
+    with pytest.raises(UnusableModel, match="header is cut"):
+        prepare(declare(folder), home, quiet)
+
+
+def test_weights_of_the_wrong_type_are_named(tmp_path, home):
+    folder = llama(tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = torch.ones(64, dtype=torch.int8)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnusableModel, match=r"model\.norm\.weight is I8, must be one of BF16"):
+        prepare(declare(folder), home, quiet)
+
+
+def test_a_model_that_is_quantized_already_is_refused(tmp_path, home):
+    folder = llama(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnusableModel, match=r"quantized already \(gptq\): take the original"):
+        prepare(declare(folder), home, quiet)
+
+
+REMOTE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+class SquidConfig(LlamaConfig):
+    model_type = "squid"
+class Squid(LlamaForCausalLM):
+    config_class = SquidConfig
+"""
+
+
+def test_code_that_comes_with_a_model_runs_only_where_the_user_says_so(tmp_path, home, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "c"))
+    folder = llama(tmp_path / "squid")
+    (folder / "squid.py").write_text(REMOTE)
+    config = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "squid.SquidConfig", "AutoModelForCausalLM": "squid.Squid"}
+    (folder / "config.json").write_text(
+        json.dumps(config | {"model_type": "squid", "auto_map": names})
+    )
+    with pytest.raises(UnusableModel, match="STOKER_TRUST_REMOTE_CODE=1"):
+        prepare(declare(folder), home, quiet)
+    _, module = made(declare(folder, TRUST_REMOTE_CODE="1"), home)
+    assert type(module).__name__ == "Squid"
+
+
+def test_pickled_weights_are_read_only_by_name_and_never_unpickle_code(tmp_path, home):
+    folder = llama(tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    with pytest.raises(UnusableModel, match="unless STOKER_PICKLED_WEIGHTS names"):
+        prepare(declare(folder), home, quiet)
+    settings = declare(folder, PICKLED_WEIGHTS="pytorch_model.bin")
+    _, module = made(settings, home)
+    assert torch.equal(module.model.norm.weight, tensors["model.norm.weight"])
+    torch.save({"model.norm.weight": Source}, folder / "pytorch_model.bin")
+    with pytest.raises(UnusableModel, match="something else than tensors"):
+        prepare(settings, home, quiet)

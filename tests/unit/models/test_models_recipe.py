@@ -1,0 +1,122 @@
+"""Which back end carries a declaration out, by device."""
+
+import pytest
+
+from stoker.models.device import Target, target
+from stoker.models.recipe import choose
+from stoker.nouns.errors import UnusableModel
+from stoker.nouns.settings import ModelSettings
+
+CPU = Target("cpu")
+OLD_CPU = Target("cpu", bf16=False)
+HOPPER = Target("cuda", (9, 0))
+TURING = Target("cuda", (7, 5), bf16=False)
+
+
+def recipe(device=CPU, **env):
+    named = {f"STOKER_{name}": value for name, value in env.items()}
+    return choose(ModelSettings.read({"STOKER_MODEL": "m", **named}), device)
+
+
+def refusal(device=CPU, **env):
+    with pytest.raises(UnusableModel) as refused:
+        recipe(device, **env)
+    return refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("quantization", "task", "device", "backend", "method"),
+    [
+        ("int8", "feature-extraction", CPU, "onnxruntime", "int8"),
+        ("int8-dynamic", "feature-extraction", CPU, "onnxruntime", "int8"),
+        ("int8", "text-generation", CPU, "torchao", "int8"),
+        ("int8", "feature-extraction", HOPPER, "torchao", "int8"),
+        ("int8-dynamic", "text-generation", CPU, "torchao", "int8-dynamic"),
+        ("int4", "feature-extraction", CPU, "torchao", "int4"),
+        ("int4", "text-generation", HOPPER, "torchao", "int4"),
+        ("nf4", "text-generation", CPU, "bitsandbytes", "nf4"),
+        ("fp4", "text-generation", TURING, "bitsandbytes", "fp4"),
+        ("fp8", "text-generation", HOPPER, "torchao", "fp8"),
+        ("bf16", "text-generation", CPU, "torch", "bf16"),
+        ("fp16", "text-generation", TURING, "torch", "fp16"),
+        ("none", "text-generation", CPU, "torch", "none"),
+    ],
+)
+def test_one_declaration_is_the_right_back_end_of_each_device(
+    quantization, task, device, backend, method
+):
+    chosen = recipe(device, QUANTIZATION=quantization, TASK=task)
+    assert (chosen.backend, chosen.method.name) == (backend, method)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "device", "nearest"),
+    [
+        ("gptq", CPU, "int4"),
+        ("awq", HOPPER, "int4"),
+        ("bf16", TURING, "fp16"),
+        ("int4", TURING, "nf4"),
+        ("fp8", TURING, "int8"),
+    ],
+)
+def test_what_a_device_has_not_is_refused_with_the_nearest_that_works(
+    quantization, device, nearest
+):
+    message = refusal(device, QUANTIZATION=quantization, TASK="text-generation")
+    assert f"STOKER_QUANTIZATION={quantization}" in message
+    assert f"the nearest that works is '{nearest}'" in message
+    recipe(device, QUANTIZATION=nearest, TASK="text-generation")
+
+
+def test_fp16_on_a_cpu_is_bf16_and_says_so():
+    chosen = recipe(QUANTIZATION="fp16")
+    assert chosen.dtype == "bf16"
+    assert "kept in bf16" in chosen.notices[0]
+    assert not recipe(HOPPER, QUANTIZATION="fp16").notices
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"), [(CPU, "bf16"), (OLD_CPU, "fp32"), (HOPPER, "bf16")]
+)
+def test_activations_have_the_type_that_is_fast_on_the_device(device, expected):
+    assert recipe(device, QUANTIZATION="int8", TASK="text-generation").dtype == expected
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"TENSOR_PARALLEL": "2"}, "STOKER_TENSOR_PARALLEL=2 is not carried out yet"),
+        ({"COMPILE": "1"}, "STOKER_COMPILE=1 is not carried out yet"),
+        ({"ADAPTER": "a=/x"}, "STOKER_ADAPTER=a is not carried out yet"),
+        ({"CALIBRATION": "texts.txt"}, "STOKER_CALIBRATION is for gptq and awq"),
+        ({"OFFLOAD": "disk"}, "needs STOKER_DEVICE_MAP"),
+        ({"ATTENTION": "flash_attention_2"}, "nearest that works is sdpa"),
+        ({"QUANTIZATION": "bf16", "DTYPE": "fp32"}, "contradicts STOKER_QUANTIZATION=bf16"),
+        ({"QUANTIZATION": "bf16", "QUANTIZATION_SKIP": "x"}, "nothing to keep"),
+        ({"QUANTIZATION": "int8", "DTYPE": "bf16"}, "does not work with int8 by onnxruntime"),
+        ({"QUANTIZATION": "int8", "ATTENTION": "sdpa"}, "which ONNX Runtime computes"),
+        ({"QUANTIZATION": "int8", "DEVICE_MAP": "auto"}, "does not apply to int8"),
+    ],
+)
+def test_a_variable_acts_or_is_refused_and_is_never_ignored(env, message):
+    assert message in refusal(**env)
+
+
+@pytest.mark.parametrize(
+    "change", [{"QUANTIZATION_SKIP": "lm_head"}, {"DTYPE": "fp32"}, {"TRUST_REMOTE_CODE": "1"}]
+)
+def test_what_changes_the_result_changes_its_key(change):
+    env = {"QUANTIZATION": "int8-dynamic", "TASK": "text-generation"}
+    assert recipe(**env, **change).key("d") != recipe(**env).key("d")
+
+
+@pytest.mark.parametrize("visible", ["", "SIM-0,SIM-1", "-1"])
+def test_without_a_real_card_models_are_for_the_cpu(visible):
+    assert target({"CUDA_VISIBLE_DEVICES": visible}).kind == "cpu"
+
+
+def test_a_build_step_may_be_told_its_device():
+    assert target({"STOKER_BUILD_DEVICE": "cuda:8.9"}) == Target("cuda", (8, 9))
+    assert target({"STOKER_BUILD_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "GPU-1"}).kind == "cpu"
+    with pytest.raises(UnusableModel, match="was 'tpu'"):
+        target({"STOKER_BUILD_DEVICE": "tpu"})
