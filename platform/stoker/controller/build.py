@@ -58,12 +58,12 @@ class Builds:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def start(self, record: FunctionRecord) -> None:
-        """Begins the candidate's build; the outcome is reported."""
+    def start(self, record: FunctionRecord, device: str = "cpu") -> None:
+        """Begins the candidate's build, its model for that device; the outcome is reported."""
         if record.candidate is None:
             return
         self.stop(record.name)
-        work = partial(self._run, record.name, record.candidate)
+        work = partial(self._run, record.name, record.candidate, device)
         self._running[record.name] = self._begin(record.name, work)
 
     def stop(self, function: str) -> None:
@@ -101,12 +101,12 @@ class Builds:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the build of %s broke: %r", function, error, exc_info=error)
 
-    async def _run(self, function: str, candidate: Revision) -> None:
+    async def _run(self, function: str, candidate: Revision, device: str) -> None:
         lines = _BuildLog(function, candidate.number, self._change)
         failure = ""
         built: Built | None = None
         try:
-            built = await self._build(function, candidate, lines.tell)
+            built = await self._build(function, candidate, device, lines.tell)
         except StokerError as exc:
             failure = exc.message
         except (OSError, UnicodeError) as exc:
@@ -122,7 +122,7 @@ class Builds:
         else:
             self._report(BuildFailed(function, candidate.number, failure))
 
-    async def _build(self, function: str, candidate: Revision, tell: Tell) -> Built:
+    async def _build(self, function: str, candidate: Revision, device: str, tell: Tell) -> Built:
         config = candidate.config
         code = self._home.code(function, candidate.number)
         wanted, _, version = config.spec.runtime.partition(":")
@@ -141,11 +141,11 @@ class Builds:
         await asyncio.to_thread(check_handler, config, code, site)
         model = None
         if config.env.get("STOKER_MODEL"):
-            model = await self._prepare(config, code, site, tell)
+            model = await self._prepare(config, code, site, device, tell)
         return Built(function, candidate.number, str(code), str(site) if site else None, model)
 
     async def _prepare(
-        self, config: FunctionConfig, code: Path, site: Path | None, tell: Tell
+        self, config: FunctionConfig, code: Path, site: Path | None, device: str, tell: Tell
     ) -> ModelBytes | None:
         """Brings the model's checkpoint into the home, quantized as declared, before it is needed.
 
@@ -164,6 +164,8 @@ class Builds:
             "PYTHONPATH": os.pathsep.join(part for part in path if part),
             "PYTHONUNBUFFERED": "1",
             "STOKER_PREPARE_REPORT": str(report),
+            # The workers' device, which this process may not see.
+            "STOKER_BUILD_DEVICE": device,
         }
         last = ""
 

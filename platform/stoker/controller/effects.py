@@ -63,8 +63,11 @@ class Effects(Protocol):
     def restore_function(self, record: FunctionRecord) -> None:
         """Writes a record that the store has lost."""
 
-    def build(self, record: FunctionRecord) -> None:
-        """Builds the candidate. Comes back as Built or BuildFailed."""
+    def build(self, record: FunctionRecord, device: str) -> None:
+        """Builds the candidate, its model for that device (``cpu``, ``cuda:9.0``).
+
+        Comes back as Built or BuildFailed.
+        """
 
     def stop_build(self, function: str) -> None:
         """Ends the function's build, if one runs; nothing comes back."""

@@ -160,9 +160,9 @@ class Hands:
         """Queues the record."""
         self.outbox.restore_function(record)
 
-    def build(self, record: FunctionRecord) -> None:
+    def build(self, record: FunctionRecord, device: str) -> None:
         """Begins the candidate's build."""
-        self.builds.start(record)
+        self.builds.start(record, device)
 
     def stop_build(self, function: str) -> None:
         """Ends the function's build."""

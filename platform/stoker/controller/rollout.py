@@ -55,7 +55,7 @@ class Rollouts:
         self._change(live, candidate.number, building)
         for line in advice(candidate.config, bool(self._world.ledger.capacity)):
             self._tell(live, candidate.number, line, "warning")
-        self._world.effects.build(live.record)
+        self._world.effects.build(live.record, self._world.computes_on(candidate.config))
 
     def built(self, live: Live, event: Built) -> None:
         """Its code and environment are in place."""

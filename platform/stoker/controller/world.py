@@ -12,6 +12,7 @@ from stoker.controller.ledger import Ledger
 from stoker.controller.settings import ControllerSettings
 from stoker.controller.view import Live, Replica, Slot
 from stoker.nouns.device import DeviceSeen
+from stoker.nouns.function import FunctionConfig
 from stoker.nouns.home import Home
 from stoker.nouns.record import FunctionRecord, LogEntry, Revision
 
@@ -49,6 +50,15 @@ class World:
             for replica in self.replicas.values()
             if replica.function == function and revision in (None, replica.revision)
         ]
+
+    def computes_on(self, config: FunctionConfig) -> str:
+        """The kind of device that a function's workers get: ``cpu``, or ``cuda:9.0``.
+
+        What asks for none, and what is pinned to a simulated one, computes on the CPU.
+        """
+        cards = [seen.device.capability for seen in self.devices.values() if config.gpus]
+        known = min((card for card in cards if card), default=None)
+        return f"cuda:{known[0]}.{known[1]}" if known else "cpu"
 
     def slots(self) -> Iterator[tuple[Replica, Slot]]:
         """Every worker's place."""

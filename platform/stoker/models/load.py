@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stoker.models import held
+from stoker.models import held, resting
 from stoker.models.device import target
 from stoker.models.encoder import Model, Session
 from stoker.models.manifest import Manifest
@@ -52,6 +51,7 @@ def load(
     folder = _ready(settings, home) or _prepared(settings, home, progress)
     model = open_checkpoint(folder, settings, threads=threads)
     held.note(model.manifest.key, model.manifest.bytes_after)
+    resting.leaves_a_simulated_card(os.environ)
     model.load_seconds = time.monotonic() - started
     return model
 
@@ -69,9 +69,10 @@ def open_checkpoint(
         tokens = Tokens.of(folder, manifest.max_tokens)
         opened = session(folder, manifest, settings, threads=threads)
         return Model(opened, tokens, manifest, folder)
+    from stoker.models.tasks import open_task
+
     module = load_module(folder, manifest, settings, threads=threads)
-    tasks = importlib.import_module("stoker.models.tasks")
-    return tasks.open_task(module, folder, manifest, settings)
+    return open_task(module, folder, manifest, settings)
 
 
 def load_module(
@@ -88,10 +89,12 @@ def load_module(
     from stoker.models.prepared import open_module
 
     torch.set_num_threads(threads)
-    return place(
+    module = place(
         lambda attention: open_module(folder, manifest, attention=attention),
         folder, manifest, settings, target(),
     )  # fmt: skip
+    resting.leaves_its_card(module)
+    return module
 
 
 def session(

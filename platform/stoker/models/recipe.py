@@ -116,9 +116,11 @@ def _refuse_unacted(settings: ModelSettings, target: Target) -> None:
         )  # fmt: skip
     if settings.compile:
         raise _refusal("STOKER_COMPILE", 1, "is not carried out yet", "0")
-    if settings.adapters:
+    if settings.adapters and settings.task is Task.FEATURE_EXTRACTION:
         names = ", ".join(settings.adapters)
-        raise _refusal("STOKER_ADAPTER", names, "is not carried out yet", "a merged model")
+        raise _refusal(
+            "STOKER_ADAPTER", names, "is not carried out for feature-extraction", "a merged model"
+        )
     if settings.calibration and settings.quantization not in _CALIBRATES:
         raise UnusableModel(
             f"STOKER_CALIBRATION is for gptq and awq; {settings.quantization} takes no texts: "

@@ -131,5 +131,6 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "trust_remote_code": _switch,
     "pickled_weights": _text,
     "gpu_memory": _device_memory,
+    "sleep_after": _duration,
     "queue_limit": lambda value: str(whole_number(value, 1)),
 }

@@ -36,6 +36,7 @@ VARIABLES = {
     "trust_remote_code": "STOKER_TRUST_REMOTE_CODE",
     "pickled_weights": "STOKER_PICKLED_WEIGHTS",
     "gpu_memory": "STOKER_GPU_MEMORY",
+    "sleep_after": "STOKER_SLEEP_AFTER",
     "queue_limit": "STOKER_QUEUE_LIMIT",
 }
 """What travels as a variable, because Nuclio's schema has no word for it."""
@@ -105,6 +106,7 @@ def gpu(
     worker_timeout: str | float | None = None,
     readiness_timeout: str | float | None = None,
     gpu_memory: str | int | None = None,
+    sleep_after: str | float | None = None,
     queue_limit: int | None = None,
 ) -> F:
     """Declares on a function what it needs of the GPU, and how it scales.
@@ -150,6 +152,8 @@ def gpu(
         readiness_timeout: that a replica may take to start.
         gpu_memory: device memory of one worker ("2GiB"); without it that is estimated from the
             model, and a function without one has whole devices.
+        sleep_after: idle time after which a replica leaves its devices and lives on, to be back in
+            the time of a copy.
         queue_limit: requests that may wait in one gateway.
 
     Returns:

@@ -62,6 +62,7 @@ class FakeEffects:
         self.writes: list[str] = []
         self.worker_logs: list[str] = []
         self.builds: list[int] = []
+        self.built_for: list[str] = []
         self.stopped_builds: list[str] = []
         self.removed_code: list[tuple[str, frozenset[int]]] = []
         self.events: list[Happening] = []
@@ -109,7 +110,8 @@ class FakeEffects:
     def restore_function(self, record: FunctionRecord) -> None:
         self.functions[record.name] = record
 
-    def build(self, record: FunctionRecord) -> None:
+    def build(self, record: FunctionRecord, device: str) -> None:
+        self.built_for.append(device)
         assert record.candidate is not None
         self.builds.append(record.candidate.number)
 

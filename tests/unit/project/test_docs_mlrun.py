@@ -39,6 +39,7 @@ SAMPLES: dict[str, Any] = {
     "worker_timeout": "2s",
     "readiness_timeout": 90,
     "gpu_memory": "2GiB",
+    "sleep_after": "5s",
     "queue_limit": 10,
 }
 BASE: dict[str, Any] = {
