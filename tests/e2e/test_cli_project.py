@@ -118,10 +118,10 @@ def test_a_project_deploys_what_it_lists_and_the_same_again(
     assert stored["status"]["state"] == "ready"
     only = stoker(platform, "deploy", path, "--only", "both", "--json")
     assert [one["metadata"]["name"] for one in json.loads(only.stdout)] == ["sums-both"]
-    (folder / "graph.py").write_text(GRAPH.replace("{project}/plus", "{project}/minus"))
+    (folder / "graph.py").write_text(GRAPH.replace("{project}/plus", "{project}/pluss"))
     refused = stoker(platform, "deploy", path, "--only", "both")
     assert refused.returncode == 1
-    assert "no function 'sums-minus' is deployed here; near names: sums-plus" in refused.stderr
+    assert "no function 'sums-pluss' is deployed here; near names: sums-plus" in refused.stderr
     assert "caused by" not in refused.stderr
     assert ask(platform, "sums-both") == {"n": 7}
 
