@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,13 @@ HEAVY = (
     "mlrun",
     "psutil",
 )
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a name short enough for a home: unix sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="st-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def clean() -> dict[str, str]:
