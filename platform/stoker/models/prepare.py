@@ -72,13 +72,15 @@ def main() -> int:
         # What they warn themselves of, once imported, would stand in the log of every deploy.
         logging.getLogger(library).setLevel(logging.ERROR)
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars that overwrite themselves fill a log
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         settings, home = ModelSettings.read(os.environ), Home.at()
         if not settings.model:
             raise UnusableModel("STOKER_MODEL is not set: there is nothing to prepare")
         result = prepare(settings, home, _say)
     except StokerError as exc:
-        _say(f"error: {exc.message}")
+        # On one line: the last one is what the function's status shows.
+        _say(f"error: {' '.join(exc.message.split())}")
         return 1
     made = result.manifest
     if report := os.environ.get("STOKER_PREPARE_REPORT"):

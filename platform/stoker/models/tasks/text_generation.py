@@ -50,7 +50,7 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
         self, module: PreTrainedModel, manifest: Manifest, folder: Path, adapters: Adapters
     ) -> None:
         super().__init__(manifest, folder, adapters)
-        self._texts = Texts(folder, module, side="left")
+        self._texts = Texts(folder, module, side="left", trust=manifest.trust_remote_code)
         self._generator = Generator(module, self._texts.tokenizer)
 
     @property
