@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.models.build import Build
+from stoker.models.kv_cache import cache_bytes
 from stoker.models.manifest import Manifest
 from stoker.models.recipe import Recipe, choose
 from stoker.models.shelf import Progress, Shelf
@@ -85,7 +86,9 @@ def main() -> int:
     made = result.manifest
     if report := os.environ.get("STOKER_PREPARE_REPORT"):
         # What the controller places the workers by (`stoker.nouns.record.ModelBytes`).
-        Path(report).write_text(json.dumps({"key": made.key, "weights": made.bytes_after}))
+        cache = cache_bytes(result.folder, made)
+        told = {"key": made.key, "weights": made.bytes_after, "cache": cache}
+        Path(report).write_text(json.dumps(told))
     took = f"in {made.seconds:.1f} s" if result.built else "was ready"
     _say(
         f"model {made.model} ({made.quantization}, {made.backend}) {took}: "
