@@ -568,3 +568,14 @@ def test_parameters_must_be_an_object(function):
         answer = function({"inputs": "good", "parameters": wrong})
         assert (answer.status, "must be an object" in answer.body.decode()) == (400, True)
     assert function({"inputs": "good", "parameters": None}).status == 200
+
+
+def test_a_prompt_of_token_ids_is_refused_in_words(writer):
+    """LangChain sends token ids; the answer listed the types of a tuple."""
+    body = {"model": "sentiment", "prompt": [1, 2], "colour": 1}
+    answer = Function(writer)(body, "/v1/completions")
+    assert answer.status == 400
+    assert answer.json["error"]["message"] == (
+        "prompt: must be a text or a list of texts; token ids are not taken; "
+        "colour: is not known here; leave it out"
+    )
