@@ -9,6 +9,7 @@ import torch
 import transformers
 
 import tiny_tasks
+from stoker.models import resting
 from stoker.models.load import load
 from stoker.models.tasks import open_task
 from stoker.nouns.errors import BadRequest, UnusableModel
@@ -170,3 +171,14 @@ def test_adapters_lie_over_quantized_layers_too(writer, quantization):
         error = (logits(quantized, name) - logits(quantized, "")) - moved
         assert error.norm() < 0.5 * moved.norm()
     assert not torch.equal(logits(quantized, names[0]), logits(quantized, names[1]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_sleeps_takes_its_adapters_off_the_card(writer, monkeypatch):
+    """It was noted what leaves before the adapters came, which then stayed."""
+    leaving = []
+    monkeypatch.setattr(
+        resting, "leaves_its_card", lambda module: leaving.extend(dict(module.named_parameters()))
+    )
+    writer(Quantization.FP32)
+    assert any("lora_A" in name for name in leaving)
