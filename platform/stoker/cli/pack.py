@@ -118,8 +118,9 @@ def _code(folder: Path, module: str) -> dict[str, str]:
         return {"functionSourceCode": base64.b64encode(top.read_bytes()).decode()}
     if top in files or source in files:
         return {"path": str(folder.resolve())}
-    if not files:
-        # The handler may come from an installed package: the worker's import will tell.
+    if not files or module.startswith("stoker."):
+        # It is Stoker's own, whatever lies beside its file. Or the handler may come from an
+        # installed package: the worker's import will tell.
         return {}
     names = ", ".join(str(file.relative_to(folder)) for file in files[:5])
     raise Failure(

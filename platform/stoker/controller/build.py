@@ -142,6 +142,11 @@ class Builds:
         model = None
         if config.env.get("STOKER_MODEL"):
             model = await self._prepare(config, code, site, device, tell)
+        elif config.spec.handler.startswith(f"{_SERVES}:"):
+            raise BadRequest(
+                f"the handler {config.spec.handler} serves the model that STOKER_MODEL declares, "
+                "which is not set: a folder, package://<module>/<path>, or a name on the hub"
+            )
         return Built(function, candidate.number, str(code), str(site) if site else None, model)
 
     async def _prepare(
@@ -193,6 +198,10 @@ def _reported(path: Path) -> ModelBytes | None:
         return None
     finally:
         path.unlink(missing_ok=True)
+
+
+_SERVES = "stoker.models.serve"
+"""The module of the handler for functions without code."""
 
 
 class _BuildLog:

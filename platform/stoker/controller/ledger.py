@@ -162,7 +162,9 @@ class Ledger:
         if model is None:
             return None
         simulated = all(device.startswith(SIMULATED_PREFIX) for device in self.capacity)
-        return Estimate.of(model.weights, measured=model.measured, simulated=simulated)
+        return Estimate.of(
+            model.weights, cache=model.cache, measured=model.measured, simulated=simulated
+        )
 
     def arithmetic(self, revision: Revision) -> str:
         """What a replica needs beside what there is, for a function that can never fit."""

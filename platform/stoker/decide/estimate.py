@@ -27,29 +27,36 @@ class Estimate:
         weights: of its own copy of the model, as prepared.
         activations: what it computes with; with ``measured`` both together, as they were seen.
         context: on each device that it uses.
+        cache: keys and values of all tokens that it may have in hand at once. Counted beside what
+            was measured: a worker that has served short texts may be sent a long one.
     """
 
     weights: int
     activations: int
     context: int
     measured: int = 0
+    cache: int = 0
 
     @classmethod
-    def of(cls, weights: int, *, measured: int, simulated: bool) -> Estimate:
+    def of(cls, weights: int, *, measured: int, simulated: bool, cache: int = 0) -> Estimate:
         """From the bytes of the prepared weights and the largest peak seen so far (0: none).
 
         >>> Estimate.of(4 << 30, measured=0, simulated=True).each(workers=2, gpus=1) >> 30
         10
         """
         activations = max(LEAST_ACTIVATIONS, int(weights * ACTIVATIONS_SHARE))
-        return cls(weights, activations, 0 if simulated else CONTEXT_BYTES, measured)
+        return cls(weights, activations, 0 if simulated else CONTEXT_BYTES, measured, cache)
 
     @property
     def worker(self) -> int:
         """Of one worker without its contexts."""
-        if self.measured:
-            return max(self.weights, int(self.measured * MEASURED_MARGIN))
-        return self.weights + self.activations
+        if self._is_measured:
+            return int(self.measured * MEASURED_MARGIN)
+        return self.weights + self.cache + (0 if self.measured else self.activations)
+
+    @property
+    def _is_measured(self) -> bool:
+        return self.measured * MEASURED_MARGIN > self.weights + self.cache
 
     def each(self, workers: int, gpus: int) -> int:
         """Of a replica on each of its GPUs."""
@@ -61,10 +68,12 @@ class Estimate:
         >>> Estimate.of(4 << 30, measured=0, simulated=True).arithmetic(1, 1)
         '1 worker on a GPU x (weights 4.0 GiB + activations 1.0 GiB) = 5.0 GiB'
         """
-        parts = (
-            f"weights {format_bytes(self.weights)} + activations {format_bytes(self.activations)}"
-        )
-        if self.measured:
+        parts = f"weights {format_bytes(self.weights)}"
+        if self.cache:
+            parts += f" + key-value cache {format_bytes(self.cache)}"
+        if not self.measured:
+            parts += f" + activations {format_bytes(self.activations)}"
+        if self._is_measured:
             parts = f"measured {format_bytes(self.measured)} x {MEASURED_MARGIN:g}"
         if self.context:
             parts += f" + context {format_bytes(self.context)}"

@@ -112,7 +112,9 @@ class Pages:
             return _json({"ready": True})
         if rest == "/":
             version = metadata.version("stoker")
-            return _json({"name": "stoker", "version": version, "extensions": []})
+            return _json(
+                {"name": "stoker", "version": version, "extensions": ["binary_tensor_data"]}
+            )
         raise NotFound(f"no route /v2{rest}")
 
     def _served(self) -> list[Lane]:

@@ -16,6 +16,7 @@ from stoker.models.original import load_config, load_original
 from stoker.models.prepared import open_module, save_module, torch_dtype
 from stoker.models.recipe import Recipe
 from stoker.models.source import Source
+from stoker.models.tasks.texts import open_tokenizer
 from stoker.models.tokens import TOKENIZER, Tokens
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Task
@@ -116,7 +117,7 @@ class Build:
             if path.is_file() and _is_kept(path):
                 shutil.copyfile(path, folder / path.name)
         if self._encoder:
-            _save_tokenizer(self.source, folder)
+            _save_tokenizer(self.source, folder, trust=self.recipe.settings.trust_remote_code)
 
     def _onnx(self, folder: Path, manifest: Manifest) -> Manifest:
         from stoker.models import onnx_build
@@ -217,10 +218,11 @@ class Build:
 
     def _heads(self, folder: Path, manifest: Manifest) -> Fidelity:
         task = manifest.task
-        expected = probes.answers(self._original(self._reference), task, folder)
+        trust = manifest.trust_remote_code
+        expected = probes.answers(self._original(self._reference), task, folder, trust=trust)
         module = open_module(folder, manifest)
         verify(module, manifest)
-        return probes.compared(expected, probes.answers(module, task, folder), task)
+        return probes.compared(expected, probes.answers(module, task, folder, trust=trust), task)
 
     @property
     def _reference(self) -> Any:
@@ -282,15 +284,11 @@ def _is_kept(path: Path) -> bool:
     return path.suffix not in _WEIGHTS and path.name not in _OWN and not indexed
 
 
-def _save_tokenizer(source: Source, folder: Path) -> None:
-    import transformers
-
+def _save_tokenizer(source: Source, folder: Path, *, trust: bool) -> None:
+    tokenizer = open_tokenizer(source.folder, trust=trust)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(source.folder), trust_remote_code=False, local_files_only=True
-        )
         tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
-    except Exception as exc:  # transformers and the Rust library raise anything here
+    except Exception as exc:  # one in Python has no such part; the Rust library raises anything
         raise UnusableModel(
             f"{source.folder} has no tokenizer that can be read as {TOKENIZER}: {exc}"
         ) from exc

@@ -72,7 +72,9 @@ def open_checkpoint(
     from stoker.models.tasks import open_task
 
     module = load_module(folder, manifest, settings, threads=threads)
-    return open_task(module, folder, manifest, settings)
+    opened_task = open_task(module, folder, manifest, settings)
+    resting.leaves_its_card(module)  # with its adapters, which would stay there
+    return opened_task
 
 
 def load_module(
@@ -89,12 +91,10 @@ def load_module(
     from stoker.models.prepared import open_module
 
     torch.set_num_threads(threads)
-    module = place(
+    return place(
         lambda attention: open_module(folder, manifest, attention=attention),
         folder, manifest, settings, target(),
     )  # fmt: skip
-    resting.leaves_its_card(module)
-    return module
 
 
 def session(
@@ -108,6 +108,7 @@ def session(
     from stoker.models.torch_session import TorchSession
 
     module = load_module(folder, manifest, settings or ModelSettings(), threads=threads)
+    resting.leaves_its_card(module)
     return TorchSession(module, manifest.pooling)
 
 

@@ -162,7 +162,7 @@ def _refusal(source: Source, task: Task, exc: Exception) -> UnusableModel:
     if isinstance(exc, KeyError | ValueError) and kind and repr(kind).strip("'") in str(exc):
         return UnusableModel(
             f"STOKER_MODEL {source.name!r}: the architecture {kind!r} is not known to the "
-            f"installed transformers: {text}"
+            f"installed transformers: {text.partition('. ')[0]}"
         )
     return UnusableModel(f"{source.folder} cannot be loaded: {text}")
 

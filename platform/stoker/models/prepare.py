@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.models.build import Build
+from stoker.models.kv_cache import cache_bytes
 from stoker.models.manifest import Manifest
 from stoker.models.recipe import Recipe, choose
 from stoker.models.shelf import Progress, Shelf
@@ -72,18 +73,22 @@ def main() -> int:
         # What they warn themselves of, once imported, would stand in the log of every deploy.
         logging.getLogger(library).setLevel(logging.ERROR)
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars that overwrite themselves fill a log
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         settings, home = ModelSettings.read(os.environ), Home.at()
         if not settings.model:
             raise UnusableModel("STOKER_MODEL is not set: there is nothing to prepare")
         result = prepare(settings, home, _say)
     except StokerError as exc:
-        _say(f"error: {exc.message}")
+        # On one line: the last one is what the function's status shows.
+        _say(f"error: {' '.join(exc.message.split())}")
         return 1
     made = result.manifest
     if report := os.environ.get("STOKER_PREPARE_REPORT"):
         # What the controller places the workers by (`stoker.nouns.record.ModelBytes`).
-        Path(report).write_text(json.dumps({"key": made.key, "weights": made.bytes_after}))
+        cache = cache_bytes(result.folder, made)
+        told = {"key": made.key, "weights": made.bytes_after, "cache": cache}
+        Path(report).write_text(json.dumps(told))
     took = f"in {made.seconds:.1f} s" if result.built else "was ready"
     _say(
         f"model {made.model} ({made.quantization}, {made.backend}) {took}: "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stoker.models.fidelity import TEXTS, compare_losses, compare_outputs, losses, outputs
 from stoker.models.manifest import Fidelity
-from stoker.nouns.errors import UnusableModel
+from stoker.models.tasks.texts import open_tokenizer
 from stoker.nouns.settings import Task
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ _DECODED = 8
 """Tokens that a decoder is asked about."""
 
 
-def answers(module: PreTrainedModel, task: Task, folder: Path) -> list[Any]:
+def answers(module: PreTrainedModel, task: Task, folder: Path, *, trust: bool = False) -> list[Any]:
     """What a model says to the probes: losses of a language model, else logits."""
     if task is Task.TEXT_GENERATION:
-        return list(losses(module, [row["input_ids"] for row in _texts(module, folder)]))
-    return list(outputs(module, _inputs(module, task, folder)))
+        return list(losses(module, [row["input_ids"] for row in _texts(module, folder, trust)]))
+    return list(outputs(module, _inputs(module, task, folder, trust)))
 
 
 def compared(original: Sequence[Any], prepared: Sequence[Any], task: Task) -> Fidelity:
@@ -34,21 +34,16 @@ def compared(original: Sequence[Any], prepared: Sequence[Any], task: Task) -> Fi
     return compare_outputs(original, prepared)
 
 
-def _inputs(module: PreTrainedModel, task: Task, folder: Path) -> list[dict[str, Any]]:
+def _inputs(module: PreTrainedModel, task: Task, folder: Path, trust: bool) -> list[dict[str, Any]]:
     if task is Task.IMAGE_CLASSIFICATION:
         return _noise(module, _image_shape(module))
     if task is Task.AUTOMATIC_SPEECH_RECOGNITION:
         return [one | _decoder(module) for one in _noise(module, _sound_shape(module))]
-    return _texts(module, folder)
+    return _texts(module, folder, trust)
 
 
-def _texts(module: PreTrainedModel, folder: Path) -> list[dict[str, Any]]:
-    import transformers
-
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as exc:  # transformers and the Rust library raise anything here
-        raise UnusableModel(f"{folder} has no tokenizer that can be read: {exc}") from exc
+def _texts(module: PreTrainedModel, folder: Path, trust: bool) -> list[dict[str, Any]]:
+    tokenizer = open_tokenizer(folder, trust=trust)
     longest = int(getattr(module.config, "max_position_embeddings", 512) or 512)
     rows = [
         dict(tokenizer(text, return_tensors="pt", truncation=True, max_length=min(longest, 512)))

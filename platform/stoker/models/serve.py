@@ -7,6 +7,7 @@ that come in a batch run together.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 from stoker.models.serving.asked import Reply, Served
 from stoker.models.serving.running import answer
+from stoker.models.tasks.steps import Steps, at_once
 
 
 def init_context(context: Any) -> None:
@@ -24,16 +26,32 @@ def init_context(context: Any) -> None:
 
 
 def handler(context: Any, event: Any) -> Any:
-    """Answers an event, or a list of events with a list of answers."""
-    batched = isinstance(event, list)
-    replies = answer(
-        context.user_data.served,
-        event if batched else [event],
-        context.logger.error,
-        batched=batched,
-    )
-    responses = [_response(context, reply) for reply in replies]
-    return responses if batched else responses[0]
+    """Answers an event, or a list of events with a list of answers.
+
+    An event whose answer takes long gets a coroutine, which is cancelled when its client has left:
+    the worker sees that between two steps.
+    """
+    served, log = context.user_data.served, context.logger.error
+    if isinstance(event, list):
+        replies = at_once(answer(served, event, log, batched=True))
+        return [_response(context, reply) for reply in replies]
+    steps = answer(served, [event], log, batched=False)
+    try:
+        next(steps)
+    except StopIteration as end:
+        return _response(context, end.value[0])
+    return _rest(context, steps)
+
+
+async def _rest(context: Any, steps: Steps[list[Reply]]) -> Any:
+    try:
+        while True:
+            await asyncio.sleep(0)
+            next(steps)
+    except StopIteration as end:
+        return _response(context, end.value[0])
+    finally:
+        steps.close()
 
 
 def names_of(env: Mapping[str, str]) -> tuple[str, ...]:

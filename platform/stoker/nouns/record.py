@@ -61,12 +61,14 @@ class ModelBytes(_Record):
         key: of the prepared checkpoint (`stoker.models.manifest`); empty when the platform has
             prepared none and only knows what was measured.
         weights: bytes of its weights, which each worker holds a copy of on its devices.
+        cache: bytes of one worker's key-value cache at its fullest; 0 for models without one.
         measured: the largest peak of device memory that one worker of it told, in bytes; 0: none
             has yet. Written by the controller.
     """
 
     key: str
     weights: int = Field(ge=0)
+    cache: int = Field(default=0, ge=0)
     measured: int = Field(default=0, ge=0)
 
 

@@ -60,6 +60,8 @@ _OPTIONAL: dict[ZygoteKind, tuple[str, ...]] = {
         "transformers.models.bert.modeling_bert",
         "transformers.models.bert.tokenization_bert",
         "onnxruntime",
+        # A second, and six on a busy machine, of every wake of an nf4 or fp4 model.
+        "bitsandbytes",
         "stoker.sdk.model",
         "stoker.models.load",
         "stoker.models.onnx_session",
@@ -67,7 +69,9 @@ _OPTIONAL: dict[ZygoteKind, tuple[str, ...]] = {
         "stoker.models.tokens",
         "stoker.models.serve",
         "stoker.models.serving.running",
+        "stoker.models.quantize.linears",
         "stoker.models.tasks.feature_extraction",
+        "stoker.models.tasks.text_generation",
     ),
     ZygoteKind.MLRUN: ("pandas", "numpy"),
 }

@@ -131,6 +131,15 @@ def test_caches_and_hidden_files_are_not_code(tmp_path: Path) -> None:
     assert "functionSourceCode" in pack_function(path).document["spec"]["build"]
 
 
+def test_functions_without_code_lie_side_by_side(tmp_path: Path) -> None:
+    """Two models of one folder could not be deployed: each file was missing code in the other."""
+    for name in ("embeddings", "chat"):
+        document = GOOD.replace("main:handler", "stoker.models.serve:handler")
+        (tmp_path / f"{name}.yaml").write_text(document)
+    package = pack_function(tmp_path / "chat.yaml")
+    assert package.document["spec"]["build"] == {}
+
+
 def test_a_missing_handler_module_is_said(tmp_path: Path) -> None:
     path = written(tmp_path, other_py="")
     with pytest.raises(Failure, match="'main' is not in"):

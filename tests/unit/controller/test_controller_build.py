@@ -240,6 +240,13 @@ async def test_a_refused_command_fails_the_build_with_its_words(tmp_path: Path) 
     assert "'apt-get update' is not supported" in event.message
 
 
+async def test_serving_no_model_is_refused_before_a_worker_starts(tmp_path: Path) -> None:
+    """It was built, and each worker ended in a traceback."""
+    event, _ = await build(tmp_path, handler="stoker.models.serve:handler")
+    assert isinstance(event, BuildFailed)
+    assert "serves the model that STOKER_MODEL declares, which is not set" in event.message
+
+
 async def test_a_disk_that_is_full_is_told_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,9 @@ MODEL = ModelBytes(key="k", weights=4 * GIB)
         ("GPU-0", None, MODEL, 2, 11),
         ("SIM-0", "3GiB", MODEL, 2, 6),
         ("SIM-0", None, MODEL.model_copy(update={"measured": 10 * GIB}), 1, 11),
+        ("SIM-0", None, MODEL.model_copy(update={"cache": 2 * GIB}), 1, 7),
+        # Measured before a long text came, it has still to have room for one.
+        ("SIM-0", None, MODEL.model_copy(update={"cache": 2 * GIB, "measured": 5 * GIB}), 1, 6),
         ("SIM-0", None, None, 1, None),
     ],
 )
@@ -115,6 +118,13 @@ def test_two_models_of_known_bytes_share_a_card() -> None:
             None,
             MODEL,
             r"4 workers on a GPU x \(weights 4.0 GiB \+ activations 1.0 GiB\) = 20",
+        ),
+        (
+            1,
+            4,
+            None,
+            MODEL.model_copy(update={"cache": GIB}),
+            r"4 workers on a GPU x \(weights 4.0 GiB \+ key-value cache 1.0 GiB \+ activations 1",
         ),
         (1, 2, "9GiB", None, r"18.0 GiB on each \(2 worker\(s\) of 9GiB.*has SIM-0 16.0 GiB"),
         (2, 1, None, None, r"needs 2 GPU\(s\); this home has SIM-0 16.0 GiB"),

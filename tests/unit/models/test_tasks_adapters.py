@@ -4,12 +4,17 @@ import copy
 
 import peft
 import pytest
+import tiny
 import torch
+import transformers
 
 import tiny_tasks
+from stoker.models import resting
+from stoker.models.load import load
 from stoker.models.tasks import open_task
 from stoker.nouns.errors import BadRequest, UnusableModel
-from stoker.nouns.settings import ModelSettings, Task
+from stoker.nouns.home import Home
+from stoker.nouns.settings import ModelSettings, Quantization, Task
 
 pytestmark = [
     pytest.mark.models,
@@ -115,3 +120,65 @@ def test_a_text_is_written_with_an_adapter_too(tmp_path):
     options = model.options(wish | {"adapter": "style"})
     pieces = list(model.stream(model.read("hello", options), options))
     assert "".join(piece.text for piece in pieces) == expected[0]["generated_text"]
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    """A language model with two adapters, of different layers, by any quantization."""
+    folder = tmp_path_factory.mktemp("writer")
+    (folder / "model").mkdir()
+    tiny.llama(folder / "model")
+    adapters = {}
+    for seed, targets in enumerate((["q_proj", "v_proj"], ["o_proj", "q_proj"])):
+        torch.manual_seed(seed)
+        base = transformers.LlamaForCausalLM.from_pretrained(folder / "model")
+        config = peft.LoraConfig(
+            r=4, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False
+        )
+        name = "-".join(targets)
+        peft.get_peft_model(base, config).save_pretrained(folder / name)
+        adapters[name] = str(folder / name)
+
+    def by(quantization):
+        return load(
+            ModelSettings(
+                model=str(folder / "model"),
+                task=Task.TEXT_GENERATION,
+                quantization=quantization,
+                adapters=adapters,
+            ),
+            Home.at(folder / "home"),
+        )
+
+    return by
+
+
+def logits(model, adapter):
+    ids = torch.tensor([[2, 3, 5, 4]])
+    with torch.inference_mode(), model.adapters.using(adapter):
+        return model._writer._module(input_ids=ids).logits.float()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("quantization", ["int8", "nf4", "int4"])
+def test_adapters_lie_over_quantized_layers_too(writer, quantization):
+    """Each worker failed: peft knew none of the layers that are not torch's own."""
+    exact, quantized = writer(Quantization.FP32), writer(Quantization(quantization))
+    names = quantized.adapters.names
+    assert len(names) == 2
+    for name in names:
+        moved = logits(exact, name) - logits(exact, "")
+        error = (logits(quantized, name) - logits(quantized, "")) - moved
+        assert error.norm() < 0.5 * moved.norm()
+    assert not torch.equal(logits(quantized, names[0]), logits(quantized, names[1]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_sleeps_takes_its_adapters_off_the_card(writer, monkeypatch):
+    """It was noted what leaves before the adapters came, which then stayed."""
+    leaving = []
+    monkeypatch.setattr(
+        resting, "leaves_its_card", lambda module: leaving.extend(dict(module.named_parameters()))
+    )
+    writer(Quantization.FP32)
+    assert any("lora_A" in name for name in leaving)

@@ -34,7 +34,7 @@ def streamed(model, prompt, parameters):
 def test_it_writes_what_transformers_pipeline_writes(model):
     tokenizer = transformers.AutoTokenizer.from_pretrained(model.folder)
     pipeline = transformers.pipeline(
-        "text-generation", model=model._generator._module, tokenizer=tokenizer
+        "text-generation", model=model._writer._module, tokenizer=tokenizer
     )
     for prompt in PROMPTS:
         theirs = pipeline(prompt, max_new_tokens=12, do_sample=False)
@@ -113,10 +113,8 @@ def test_the_start_of_a_stop_text_is_not_given_away():
 
 
 def test_its_own_end_is_a_stop(model, monkeypatch):
-    token = model._generator._tokenizer(
-        model(["hello"], {"max_new_tokens": 1})[0]["generated_text"]
-    )
-    monkeypatch.setattr(model._generator, "_ends", frozenset(token["input_ids"]))
+    token = model._writer._tokenizer(model(["hello"], {"max_new_tokens": 1})[0]["generated_text"])
+    monkeypatch.setattr(model._writer, "_ends", frozenset(token["input_ids"]))
     (result,) = model(["hello"], {"max_new_tokens": 9})
     assert (result["finish_reason"], result["generated_tokens"]) == ("stop", 1)
     assert streamed(model, "hello", {"max_new_tokens": 9})[-1].finish_reason == "stop"
@@ -184,3 +182,13 @@ def test_tensors_are_the_texts_and_why_they_end(model):
     text, reason = model.tensors_from(results)
     assert [one.decode() for one in text.values] == [one["generated_text"] for one in results]
     assert list(reason.values) == [b"length"] * 3
+
+
+def test_a_stop_counts_the_tokens_up_to_it_and_no_more(model):
+    whole = model(["hello"], {"max_new_tokens": 24})[0]["generated_text"]
+    stop = whole[2:4]
+    shorter = [model(["hello"], {"max_new_tokens": n})[0]["generated_text"] for n in range(1, 24)]
+    first = next(n for n, text in enumerate(shorter, 1) if stop in text)
+    for prompts in (["hello"], PROMPTS):
+        cut = model(prompts, {"max_new_tokens": 24, "stop": stop})[0]
+        assert cut["generated_tokens"] == first

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +32,19 @@ def test_a_process_that_touched_cuda_must_not_be_forked(
 
 def test_asking_torch_for_a_device_asks_nvml_and_not_cuda() -> None:
     assert ENVIRONMENT["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+
+
+def test_what_the_torch_zygote_imports_leaves_it_safe_to_fork() -> None:
+    """Each library that is imported early could start a thread, or CUDA, in a later version."""
+    code = (
+        "import sys\n"
+        "from stoker.nouns.launch import ZygoteKind\n"
+        "from stoker.worker.preimport import fork_hazard, preimport\n"
+        "preimport(ZygoteKind.TORCH)\n"
+        "assert 'bitsandbytes' in sys.modules\n"
+        "assert fork_hazard() == '', fork_hazard()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **ENVIRONMENT}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()

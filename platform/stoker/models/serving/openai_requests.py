@@ -131,10 +131,17 @@ def read(kind: type[R], document: Mapping[str, Any]) -> R:
     try:
         return kind.model_validate(kept)
     except ValidationError as exc:
-        text = "; ".join(
-            f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()
-        )
-        raise BadRequest(text) from exc
+        raise BadRequest("; ".join(dict.fromkeys(map(_in_words, exc.errors())))) from exc
+
+
+def _in_words(error: Any) -> str:
+    """One of pydantic's errors; of a field of two types it gives one for each of them."""
+    field = error["loc"][0]
+    if error["type"] == "extra_forbidden":
+        return f"{field}: is not known here; leave it out"
+    if field in ("prompt", "input"):
+        return f"{field}: must be a text or a list of texts; token ids are not taken"
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
 
 
 def as_base64(vector: Any) -> str:

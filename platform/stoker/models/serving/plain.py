@@ -51,7 +51,8 @@ def refusal(error: StokerError) -> Reply:
 
 
 def _asked(served: Served, document: dict[str, Any]) -> Asked:
-    model, parameters = served.model, document.get("parameters") or {}
+    model, parameters = served.model, document.get("parameters")
+    parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
         raise BadRequest(f"parameters must be an object, was a {type(parameters).__name__}")
     inputs = model.inputs_of(document["inputs"])

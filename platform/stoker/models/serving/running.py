@@ -11,6 +11,7 @@ from stoker.models.oip.routes import is_ours
 from stoker.models.serving import open_inference, openai, plain
 from stoker.models.serving.asked import EVENTS, Asked, Language, Reply, Served
 from stoker.models.tasks.memory import attempt, is_out_of_memory, refusal
+from stoker.models.tasks.steps import Steps
 from stoker.models.tasks.task import read_all
 from stoker.nouns.errors import BadRequest, HandlerFailed, StokerError
 
@@ -35,8 +36,8 @@ def language_of(path: str) -> Language:
     return openai if path == "/v1" or path.startswith("/v1/") else plain
 
 
-def answer(served: Served, events: Sequence[Any], log: Log, *, batched: bool) -> list[Reply]:
-    """A reply for each event; whatever is wrong with one is its own.
+def answer(served: Served, events: Sequence[Any], log: Log, *, batched: bool) -> Steps[list[Reply]]:
+    """A reply for each event; whatever is wrong with one is its own. May be left between steps.
 
     Args:
         served: the model.
@@ -50,7 +51,7 @@ def answer(served: Served, events: Sequence[Any], log: Log, *, batched: bool) ->
         if job.reply is None and job.asked is not None:
             together.setdefault(job.asked.options, []).append(job)
     for options, alike in together.items():
-        _run(served, alike, options)
+        yield from _run(served, alike, options)
     return [job.reply or _finished(job, log) for job in jobs]
 
 
@@ -75,10 +76,10 @@ def _read(served: Served, event: Any, log: Log, batched: bool) -> _Job:
     return job
 
 
-def _run(served: Served, jobs: list[_Job], options: Any) -> None:
+def _run(served: Served, jobs: list[_Job], options: Any) -> Steps[None]:
     items = [item for job in jobs for item in job.items]
     try:
-        results = served.model.run(items, options)
+        results = yield from served.model.run_in_steps(items, options)
     except Exception as exc:
         results = [exc] * len(items)
     taken = iter(results)

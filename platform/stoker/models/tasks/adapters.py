@@ -36,7 +36,7 @@ class Adapters:
         """
         if not folders:
             return cls()
-        from peft import PeftModel
+        from peft import PeftConfig, PeftModel
 
         wrapped: Any = None
         for name, text in folders.items():
@@ -45,16 +45,23 @@ class Adapters:
                 with warnings.catch_warnings():
                     # peft asks transformers by a name that is going away.
                     warnings.filterwarnings("ignore", "`is_gradient_checkpointing`")
+                    warnings.filterwarnings("ignore", "Unsupported layer type")
+                    config = _over_quantized(PeftConfig.from_pretrained(folder))
                     if wrapped is None:
-                        wrapped = PeftModel.from_pretrained(module, folder, adapter_name=name)
+                        wrapped = PeftModel.from_pretrained(
+                            module, folder, adapter_name=name, config=config
+                        )
                     else:
+                        # First by hand: loading would read the configuration anew.
+                        config.inference_mode = True
+                        wrapped.add_adapter(name, config)
                         wrapped.load_adapter(folder, adapter_name=name)
             except Exception as exc:  # peft raises anything here
                 raise UnusableModel(
                     f"STOKER_ADAPTER {name!r}: {folder} does not fit the model: "
                     f"{type(exc).__name__}: {exc}"
                 ) from exc
-        wrapped.eval()
+        _to_their_layers(wrapped.eval())
         return cls(wrapped, tuple(folders))
 
     def check(self, name: str) -> None:
@@ -81,6 +88,35 @@ class Adapters:
         else:
             with self._wrapped.disable_adapter():
                 yield
+
+
+def _over_quantized(config: Any) -> Any:
+    """The configuration, which now knows our quantized layers: to LoRA they are linear ones.
+
+    What changes the base weight (merging, DoRA) is not for them, and nobody here asks for it.
+    """
+    from peft.tuners.lora import Linear
+
+    from stoker.models.quantize.linears import QuantizedLinear
+
+    register = getattr(config, "_register_custom_module", None)
+    if register is not None:
+        register({QuantizedLinear: Linear})
+    return config
+
+
+def _to_their_layers(wrapped: Any) -> None:
+    """Moves each adapter to the device of its quantized layer, which peft cannot tell."""
+    from stoker.models.quantize.linears import QuantizedLinear
+
+    for layer in wrapped.modules():
+        base = getattr(layer, "base_layer", None)
+        if not isinstance(base, QuantizedLinear):
+            continue
+        device = next(base.parameters()).device
+        if device.type != "meta":  # offloaded: accelerate brings both
+            layer.lora_A.to(device)
+            layer.lora_B.to(device)
 
 
 def _folder(name: str, text: str) -> Path:

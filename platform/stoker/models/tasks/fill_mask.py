@@ -50,7 +50,7 @@ class FillMask(TaskBase["BatchEncoding", MaskParameters]):
     ) -> None:
         super().__init__(manifest, folder, adapters)
         self._module = module
-        self._texts = Texts(folder, module)
+        self._texts = Texts(folder, module, trust=manifest.trust_remote_code)
         self._mask = self._texts.tokenizer.mask_token_id
         if self._mask is None:
             raise UnusableModel(f"{folder}: its tokenizer has no mask token")

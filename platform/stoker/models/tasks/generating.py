@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _TOKENS_A_STEP = 4
 """A call of ``generate`` has a cost of its own; the first piece is one token, to be there soon."""
+_TOKENS_A_LOOK = 8
+"""Of a text that is not streamed, between two looks at whether anybody still waits for it."""
 
 
 class Written(NamedTuple):
@@ -32,7 +34,7 @@ class Piece(NamedTuple):
     tokens: int
 
 
-class Generator:
+class Writer:
     """A language model and its tokenizer."""
 
     def __init__(self, module: PreTrainedModel, tokenizer: Any) -> None:
@@ -46,31 +48,39 @@ class Generator:
 
     def write(
         self, prompts: Sequence[list[int]], room: int, wishes: GenerationParameters
-    ) -> list[Written]:
-        """Continues every prompt by up to ``room`` tokens."""
-        import torch
-
+    ) -> Generator[None, None, list[Written]]:
+        """Continues every prompt by up to ``room`` tokens; yields now and then while it writes."""
+        dice, cache = Dice(wishes.seed, self._module.device), None
         ids, mask = self._padded(prompts)
-        with torch.inference_mode(), Dice(wishes.seed, self._module.device).rolled():
-            whole = self._module.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=room,
-                **self._choices(wishes),
-                **self._stops(wishes),
-            )
-        return [self._written(row, wishes) for row in whole[:, ids.shape[1] :].tolist()]
+        start, seen = ids.shape[1], 0
+        ended: list[Written | None] = [None] * len(prompts)
+        while True:
+            count = min(room - seen, _TOKENS_A_LOOK)
+            ids, mask, cache = self._step(ids, mask, cache, count, wishes, dice)
+            rows = ids[:, start:].tolist()
+            # A row that ended goes on beside the others, and what it writes is not looked at.
+            ended = [
+                known or self._ended(row, seen, wishes)
+                for known, row in zip(ended, rows, strict=True)
+            ]
+            seen = len(rows[0])
+            if all(ended) or seen >= room:
+                break
+            yield
+        return [
+            known or Written(self._decoded(row), "length", len(row))
+            for known, row in zip(ended, rows, strict=True)
+        ]
 
     def stream(self, prompt: list[int], room: int, wishes: GenerationParameters) -> Iterator[Piece]:
         """Continues one prompt, step by step over one key-value cache."""
         dice = Dice(wishes.seed, self._module.device)
-        ids, written = list(prompt), list[int]()
+        (ids, mask), written = self._padded([prompt]), list[int]()
         sent, cache = 0, None
         while True:
             count = min(room - len(written), _TOKENS_A_STEP if sent else 1)
-            new, cache = self._step(ids, cache, count, wishes, dice)
-            ids += new
-            written += new
+            ids, mask, cache = self._step(ids, mask, cache, count, wishes, dice)
+            written = ids[0, len(prompt) :].tolist()
             ended = bool(written) and written[-1] in self._ends
             text, stopped = _cut(self._decoded(written), wishes.stop)
             if stopped or ended or len(written) >= room:
@@ -83,21 +93,30 @@ class Generator:
                 sent = safe
 
     def _step(
-        self, ids: list[int], cache: Any, count: int, wishes: GenerationParameters, dice: Dice
-    ) -> tuple[list[int], Any]:
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        cache: Any,
+        count: int,
+        wishes: GenerationParameters,
+        dice: Dice,
+    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """Every row with up to ``count`` tokens more, its mask, and the cache to go on with."""
         import torch
+        from torch.nn import functional
 
-        tokens = torch.tensor([ids], device=self._module.device)
         with torch.inference_mode(), dice.rolled():
             output = self._module.generate(
-                input_ids=tokens,
-                attention_mask=torch.ones_like(tokens),
+                input_ids=ids,
+                attention_mask=mask,
                 max_new_tokens=count,
                 past_key_values=cache,
                 return_dict_in_generate=True,
                 **self._choices(wishes),
             )
-        return output.sequences[0, len(ids) :].tolist(), output.past_key_values
+        longer = output.sequences
+        new = longer.shape[1] - ids.shape[1]
+        return longer, functional.pad(mask, (0, new), value=1), output.past_key_values
 
     def _padded(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
@@ -121,21 +140,16 @@ class Generator:
             "eos_token_id": sorted(self._ends) or None,
         }
 
-    def _stops(self, wishes: GenerationParameters) -> dict[str, Any]:
-        if not wishes.stop:
-            return {}
-        return {"stop_strings": list(wishes.stop), "tokenizer": self._tokenizer}
-
-    def _written(self, tokens: list[int], wishes: GenerationParameters) -> Written:
-        end = next((at for at, token in enumerate(tokens) if token in self._ends), None)
-        kept = tokens if end is None else tokens[: end + 1]
-        text, stopped = _cut(self._decoded(kept), wishes.stop)
-        if stopped and end is None:
-            # A row that stopped earlier than its neighbours is filled up.
-            while kept and kept[-1] == self._pad:
-                kept = kept[:-1]
-        reason = "stop" if stopped or end is not None else "length"
-        return Written(text, reason, len(kept))
+    def _ended(self, tokens: list[int], seen: int, wishes: GenerationParameters) -> Written | None:
+        """What a row wrote up to its end, if that is among the tokens after ``seen``."""
+        stopped = _cut(self._decoded(tokens), wishes.stop)[1]
+        for count in range(seen + 1, len(tokens) + 1):
+            at_end = tokens[count - 1] in self._ends
+            if stopped or at_end:
+                text, stopped_here = _cut(self._decoded(tokens[:count]), wishes.stop)
+                if stopped_here or at_end:
+                    return Written(text, "stop", count)
+        return None
 
     def _decoded(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))

@@ -35,7 +35,7 @@ class ImageClassification(TaskBase["torch.Tensor", ClassParameters]):
     ) -> None:
         super().__init__(manifest, folder, adapters)
         self._module = module
-        self._processor = _processor(folder)
+        self._processor = _processor(folder, trust=manifest.trust_remote_code)
         self._labels = Labels(module.config)
 
     @property
@@ -77,13 +77,13 @@ class ImageClassification(TaskBase["torch.Tensor", ClassParameters]):
         return self._labels.tensors(results)
 
 
-def _processor(folder: Path) -> Any:
+def _processor(folder: Path, *, trust: bool) -> Any:
     import transformers
 
     try:
         # torchvision's is faster and is not always there; this one needs pillow alone.
         return transformers.AutoImageProcessor.from_pretrained(
-            str(folder), backend="pil", trust_remote_code=False, local_files_only=True
+            str(folder), backend="pil", trust_remote_code=trust, local_files_only=True
         )
     except Exception as exc:  # transformers raises anything here
         raise UnusableModel(f"{folder} has no image processor that can be read: {exc}") from exc

@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 
 import psutil
 
+from stoker.models.tasks.steps import Steps, at_once
 from stoker.nouns.errors import InsufficientStorage
 from stoker.nouns.quantity import format_bytes
 
 Item = TypeVar("Item")
 Forward = Callable[[Sequence[Any]], list[Any]]
+ForwardInSteps = Callable[[Sequence[Any]], Steps[list[Any]]]
 
 _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _TRIED = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
@@ -22,23 +24,33 @@ _TRIED = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB)", re.IG
 
 
 def attempt(forward: Forward, items: Sequence[Any]) -> list[Any]:
+    """`attempt_in_steps`, of what has one step."""
+
+    def one_step(part: Sequence[Any]) -> Steps[list[Any]]:
+        yield from ()
+        return forward(part)
+
+    return at_once(attempt_in_steps(one_step, items))
+
+
+def attempt_in_steps(forward: ForwardInSteps, items: Sequence[Any]) -> Steps[list[Any]]:
     """The results of a batch; an exception in the place of each that failed.
 
     Out of memory: what is cached is given back and the two halves are tried, once. Any other
     failure: each item is tried alone, so that one never fails its neighbours. Models change
     nothing, so running them again is safe.
     """
-    failure = _try(forward, items)
+    failure = yield from _try(forward, items)
     if isinstance(failure, list):
         return failure
     if not is_out_of_memory(failure):
         if len(items) == 1:
             return [failure]
-        return [result for item in items for result in _settled(forward, [item], len(items))]
+        return (yield from _settled_each(forward, [[item] for item in items], len(items)))
     _release(failure)
     half = (len(items) + 1) // 2
     parts = [part for part in (items[:half], items[half:]) if part]
-    return [result for part in parts for result in _settled(forward, part, len(items))]
+    return (yield from _settled_each(forward, parts, len(items)))
 
 
 def is_out_of_memory(exc: BaseException) -> bool:
@@ -64,16 +76,25 @@ def _unit(text: str) -> str:
     return next(unit for unit in _UNITS if unit.lower() == text.lower())
 
 
-def _try(forward: Forward, items: Sequence[Any]) -> list[Any] | Exception:
+def _try(forward: ForwardInSteps, items: Sequence[Any]) -> Steps[list[Any] | Exception]:
     try:
-        return forward(items)
+        return (yield from forward(items))
     except Exception as exc:
         # What the frames hold is the memory that the retry needs.
         return exc.with_traceback(None) if is_out_of_memory(exc) else exc
 
 
-def _settled(forward: Forward, items: Sequence[Any], tried: int) -> list[Any]:
-    outcome = _try(forward, items)
+def _settled_each(
+    forward: ForwardInSteps, parts: Sequence[Sequence[Any]], tried: int
+) -> Steps[list[Any]]:
+    results: list[Any] = []
+    for part in parts:
+        results += yield from _settled(forward, part, tried)
+    return results
+
+
+def _settled(forward: ForwardInSteps, items: Sequence[Any], tried: int) -> Steps[list[Any]]:
+    outcome = yield from _try(forward, items)
     if isinstance(outcome, list):
         return outcome
     if is_out_of_memory(outcome):

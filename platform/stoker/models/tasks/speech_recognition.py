@@ -57,7 +57,7 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
     ) -> None:
         super().__init__(manifest, folder, adapters)
         self._module = module
-        self._processor = _processor(folder)
+        self._processor = _processor(folder, trust=manifest.trust_remote_code)
         self._extractor = self._processor.feature_extractor
         self._rate = int(self._extractor.sampling_rate)
         self._longest = getattr(self._extractor, "n_samples", None)
@@ -168,12 +168,12 @@ def _wishes(options: SpeechParameters) -> dict[str, Any]:
     return {name: value for name, value in wishes.items() if value is not None}
 
 
-def _processor(folder: Path) -> Any:
+def _processor(folder: Path, *, trust: bool) -> Any:
     import transformers
 
     try:
         processor = transformers.AutoProcessor.from_pretrained(
-            str(folder), trust_remote_code=False, local_files_only=True
+            str(folder), trust_remote_code=trust, local_files_only=True
         )
     except Exception as exc:  # transformers raises anything here
         raise UnusableModel(f"{folder} has no speech processor that can be read: {exc}") from exc

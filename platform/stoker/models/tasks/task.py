@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from stoker.models.manifest import Manifest
 from stoker.models.oip.tensor import Tensor, TensorSpec
 from stoker.models.tasks.adapters import Adapters
-from stoker.models.tasks.memory import attempt
+from stoker.models.tasks.memory import attempt_in_steps
 from stoker.models.tasks.parameters import Parameters, read_parameters
+from stoker.models.tasks.steps import Steps, at_once
 from stoker.models.tokens import blocks
 from stoker.nouns.errors import BadRequest, StokerError
 from stoker.nouns.settings import Task
@@ -78,6 +79,10 @@ class TaskModel(Protocol):
 
     def run(self, items: Sequence[Any], options: Any) -> list[Any]:
         """The result of each item that `read` made, or the exception that it met instead."""
+        ...
+
+    def run_in_steps(self, items: Sequence[Any], options: Any) -> Steps[list[Any]]:
+        """`run`, which may be left between two steps; until then no other call may be made."""
         ...
 
     def inputs_of(self, document: Any) -> list[Any] | None:
@@ -151,13 +156,23 @@ class TaskBase(ABC, Generic[Item, Options]):
         self.adapters.check(options.adapter)
         return options.for_tensors() if tensors else options
 
+    def forward_in_steps(self, items: Sequence[Item], options: Options) -> Steps[list[Any]]:
+        """`forward`, for tasks that take long; those that do not are one step."""
+        yield from ()
+        return self.forward(items, options)
+
     def run(self, items: Sequence[Item], options: Options) -> list[Any]:
+        """See `TaskModel`."""
+        return at_once(self.run_in_steps(items, options))
+
+    def run_in_steps(self, items: Sequence[Item], options: Options) -> Steps[list[Any]]:
         """See `TaskModel`."""
         results: list[Any] = [None] * len(items)
         with self.adapters.using(options.adapter):
             for group in self._groups(items, options):
-                outcomes = attempt(
-                    lambda part: self.forward(part, options), [items[index] for index in group]
+                outcomes = yield from attempt_in_steps(
+                    lambda part: self.forward_in_steps(part, options),
+                    [items[index] for index in group],
                 )
                 for index, outcome in zip(group, outcomes, strict=True):
                     results[index] = outcome

@@ -44,7 +44,7 @@ class TextClassification(TaskBase["BatchEncoding", TextClassParameters]):
     ) -> None:
         super().__init__(manifest, folder, adapters)
         self._module = module
-        self._texts = Texts(folder, module)
+        self._texts = Texts(folder, module, trust=manifest.trust_remote_code)
         self._labels = Labels(module.config)
 
     @property

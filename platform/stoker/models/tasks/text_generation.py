@@ -6,11 +6,13 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stoker.models.kv_cache import BATCH_TOKENS
 from stoker.models.manifest import Manifest
 from stoker.models.oip.tensor import Tensor, TensorSpec, texts_tensor
 from stoker.models.tasks.adapters import Adapters
-from stoker.models.tasks.generating import Generator, Piece, Written
+from stoker.models.tasks.generating import Piece, Writer, Written
 from stoker.models.tasks.generation_parameters import GenerationParameters
+from stoker.models.tasks.steps import Steps, at_once
 from stoker.models.tasks.task import TaskBase
 from stoker.models.tasks.texts import Texts
 from stoker.nouns.errors import BadRequest
@@ -44,14 +46,14 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
 
     task = Task.TEXT_GENERATION
     parameters_type = GenerationParameters
-    block_cost = 8192
+    block_cost = BATCH_TOKENS
 
     def __init__(
         self, module: PreTrainedModel, manifest: Manifest, folder: Path, adapters: Adapters
     ) -> None:
         super().__init__(manifest, folder, adapters)
-        self._texts = Texts(folder, module, side="left")
-        self._generator = Generator(module, self._texts.tokenizer)
+        self._texts = Texts(folder, module, side="left", trust=manifest.trust_remote_code)
+        self._writer = Writer(module, self._texts.tokenizer)
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
@@ -94,11 +96,19 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
 
     def forward(self, items: Sequence[Prompt], options: GenerationParameters) -> list[Any]:
         """See `TaskBase`."""
+        return at_once(self.forward_in_steps(items, options))
+
+    def forward_in_steps(
+        self, items: Sequence[Prompt], options: GenerationParameters
+    ) -> Steps[list[Any]]:
+        """See `TaskBase`."""
+        write, written = self._writer.write, list[Written]()
         if options.seed is not None and options.temperature > 0:
             # Together, one's numbers would depend on its neighbours.
-            written = [self._generator.write([item.ids], item.room, options)[0] for item in items]
+            for item in items:
+                written += yield from write([item.ids], item.room, options)
         else:
-            written = self._generator.write([item.ids for item in items], items[0].room, options)
+            written = yield from write([item.ids for item in items], items[0].room, options)
         return [self._result(item, one, options) for item, one in zip(items, written, strict=True)]
 
     def stream(self, item: Prompt, options: GenerationParameters) -> Iterator[Piece]:
@@ -107,7 +117,7 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
         One at a time: until it is closed no other call of this model may be made.
         """
         with self.adapters.using(options.adapter):
-            yield from self._generator.stream(item.ids, item.room, options)
+            yield from self._writer.stream(item.ids, item.room, options)
 
     def tensors_from(self, results: Sequence[Any]) -> list[Tensor]:
         """See `TaskModel`."""

@@ -23,8 +23,10 @@ class Texts:
         context: the most tokens that the model takes; None when nothing says so.
     """
 
-    def __init__(self, folder: Path, module: PreTrainedModel, *, side: str = "right") -> None:
-        self.tokenizer = _tokenizer(folder)
+    def __init__(
+        self, folder: Path, module: PreTrainedModel, *, side: str = "right", trust: bool = False
+    ) -> None:
+        self.tokenizer = open_tokenizer(folder, trust=trust)
         self.context = _context(self.tokenizer, module.config)
         self._side = side
         self._device = module.device
@@ -67,12 +69,17 @@ class Texts:
         return {name: tensor.to(self._device) for name, tensor in padded.items()}
 
 
-def _tokenizer(folder: Path) -> Any:
+def open_tokenizer(folder: Path, *, trust: bool) -> Any:
+    """The tokenizer of a folder; ``trust``: Python that lies in it may run.
+
+    Raises:
+        UnusableModel: there is none that can be read.
+    """
     import transformers
 
     try:
         return transformers.AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=False, local_files_only=True
+            str(folder), trust_remote_code=trust, local_files_only=True
         )
     except Exception as exc:  # transformers and the Rust library raise anything here
         raise UnusableModel(f"{folder} has no tokenizer that can be read: {exc}") from exc

@@ -56,7 +56,7 @@ class TokenClassification(TaskBase[Sentence, EntityParameters]):
 
         super().__init__(manifest, folder, adapters)
         self._module = module
-        self._texts = Texts(folder, module)
+        self._texts = Texts(folder, module, trust=manifest.trust_remote_code)
         if not self._texts.tokenizer.is_fast:
             raise UnusableModel(f"{folder}: its tokenizer cannot say where in a text a token is")
         # For what it makes of scores; the model is run here.
