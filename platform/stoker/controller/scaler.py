@@ -69,10 +69,24 @@ class Scaler:
         live.no_room = False
         if live.rollout is None:
             self._world.ledger.forget_promise(live.name)
-        if desired < len(awake):
-            self._shrink(live, serving.config, awake, len(awake) - desired, load)
         if rests is not None:
+            self._rest(live, serving.config, awake, desired, load)
             self._retire(live, serving.config, current, bounds, rests)
+        elif desired < len(awake):
+            self._shrink(live, serving.config, awake, len(awake) - desired, load)
+
+    def _rest(
+        self, live: Live, config: FunctionConfig, awake: list[Replica], desired: int, load: Load
+    ) -> None:
+        """Those that are ready and too many sleep. What still starts has served nobody yet.
+
+        Its start may take longer than the idle time after which it would sleep.
+        """
+        if live.record.desired_zero:
+            self._shrink(live, config, awake, len(awake) - desired, load)
+            return
+        ready = [replica for replica in awake if replica.phase is Phase.READY]
+        self._shrink(live, config, ready, min(len(ready), len(awake) - desired), load)
 
     def _rouse(self, awake: list[Replica]) -> None:
         """There is work again: workers that fell asleep beside busy ones come back."""

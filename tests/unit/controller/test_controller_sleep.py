@@ -172,3 +172,19 @@ def test_another_controller_finds_sleepers_asleep(gpus: Stage) -> None:
     assert held(other) == 0
     other.wake()
     assert sorted(other.effects.told_wake) == [(replica.id, 0), (replica.id, 1)]
+
+
+def test_a_slow_starter_is_not_ended_because_others_would_sleep_by_now(gpus: Stage) -> None:
+    """kserve#1247: a starter that takes longer than the idle timer is ended before it served."""
+    replica = serve(gpus, minReplicas=1)
+    for index in (0, 1):
+        gpus.dies(replica, index=index)
+    gpus.after(2)
+    gpus.started(replica)
+    launches = len(gpus.effects.launches)
+    gpus.after(40)
+    assert gpus.replica() is replica
+    assert replica.phase is Phase.STARTING
+    assert len(gpus.effects.launches) == launches
+    gpus.ready(replica, sleeps=True)
+    assert gpus.record().state is FunctionState.READY
