@@ -62,11 +62,12 @@ def rehearse(platform: Platform, **told: Any) -> None:
     os.replace(fresh, script)
 
 
+FORKED: list[dict[str, str]] = []
 FRESH = [{"name": "PYTHONHASHSEED", "value": "1"}]
-"""Read at the start of a process only: the worker is a new process, whose environment the kernel
-shows; that of a forked one is the zygote's, for the kernel."""
+"""Read at the start of a process only: its worker is a new process and no fork."""
 
 
+@pytest.mark.parametrize("env", [FORKED, FRESH], ids=["forked", "fresh"])
 @pytest.mark.parametrize(
     ("count", "workers", "pinned"),
     [
@@ -75,10 +76,15 @@ shows; that of a forked one is the zygote's, for the kernel."""
     ],
 )
 def test_each_worker_is_pinned_to_its_cards_and_its_share_of_the_cores(
-    platform: Platform, count: int, workers: int, pinned: list[str]
+    platform: Platform,
+    count: int,
+    workers: int,
+    pinned: list[str],
+    env: list[dict[str, str]],
 ) -> None:
     platform.up(devices="sim:4x16GiB")
-    platform.deploy("pinned", WHO, **gpus(count, workers, "1GiB", env=FRESH))
+    memory = {"name": "STOKER_GPU_MEMORY", "value": "1GiB"}
+    platform.deploy("pinned", WHO, **gpus(count, workers, env=[memory, *env]))
     found = environments(platform, "pinned")
     assert [env["CUDA_VISIBLE_DEVICES"] for env in found] == pinned
     share = str(max(1, usable_cores() // workers))

@@ -70,7 +70,7 @@ def workers(platform: Platform, name: str) -> list[int]:
 
 
 def environments(platform: Platform, name: str, count: int) -> dict[int, str]:
-    """What each worker itself says of its devices. (A forked process shows others its parent's.)"""
+    """What each worker itself says of its devices."""
     found: dict[int, str] = {}
 
     def ask(_: int) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from stoker.app.backoff import delay_s
 from stoker.app.files import disk_errors, first_line_of, tail, write_whole
-from stoker.app.plan import Plan
+from stoker.app.plan import Plan, Role
 from stoker.app.processes import MARK, ProcessRecord, ended, readable, started_at
 from stoker.app.settings import ProcessSettings
 from stoker.nouns.errors import StokerError
 from stoker.nouns.home import Home
+from stoker.worker.environ_block import padding
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,8 @@ class Child:
             "STOKER_HOME": str(self._home.root),
             "PYTHONUNBUFFERED": "1",
         }
+        if self.plan.role is Role.ZYGOTE:
+            environment |= padding()
         # Only our own entry points know what to do with it; anything else would keep it open.
         handed = (say,) if self.plan.settings is not None else ()
         if handed:

@@ -25,6 +25,7 @@ import uvloop
 from stoker.nouns.launch import WorkerLaunch
 from stoker.sdk.graph.targets import SPEC_VARIABLE, read_spec, targets
 from stoker.sdk.sleep import SLEEPERS
+from stoker.worker import environ_block
 from stoker.worker.batches import BatchRunner
 from stoker.worker.calls import GatewayPlatform
 from stoker.worker.connection import Connection
@@ -81,6 +82,8 @@ def run_worker(launch: WorkerLaunch, listener: socket.socket) -> NoReturn:
 def _settle_in(launch: WorkerLaunch) -> None:
     """What must differ from process to process, and what the launch asks for."""
     os.environ.update(worker_environment(launch))
+    if not launch.fresh:
+        environ_block.show(os.environ)
     # Read once by the C library, long before.
     time.tzset()
     random.seed()

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from stoker.nouns.home import SOCKET_PATH_LIMIT, Home
 from stoker.nouns.launch import WorkerLaunch, ZygoteKind, ZygoteReply
+from stoker.worker.environ_block import ROOM
 from stoker.worker.preimport import (
     ENVIRONMENT,
     PreimportError,
@@ -351,6 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", help="the home; default STOKER_HOME, else ~/.stoker")
     chosen = parser.parse_args(arguments)
     os.environ.update(ENVIRONMENT)
+    os.environ.pop(ROOM, None)  # its block stays, which is all that it is for
     # With it mlrun would connect to the API while it is imported, long before there is one.
     os.environ.pop("MLRUN_DBPATH", None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
