@@ -16,7 +16,8 @@ from typing import Any
 
 from stoker.api.stream_notes import KAFKA_KINDS, stream_notes
 from stoker.nouns.errors import FunctionNotFound, InvalidFunction, PreconditionFailed
-from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, FunctionSpec, near_names
+from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, FunctionSpec
+from stoker.nouns.near import near_names
 from stoker.nouns.parts import ACTING_TRIGGERS
 from stoker.nouns.record import FunctionRecord, FunctionState, LogEntry, Revision
 from stoker.nouns.secrecy import restored

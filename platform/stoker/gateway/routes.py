@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from stoker.nouns.errors import BadRequest, FunctionNotFound, NotFound
-from stoker.nouns.function import DEFAULT_MAX_BODY_BYTES, near_names
+from stoker.nouns.function import DEFAULT_MAX_BODY_BYTES
+from stoker.nouns.near import near_names
 from stoker.nouns.parts import RESERVED_NAMES
 from stoker.sdk.routing import Lane, Router
 

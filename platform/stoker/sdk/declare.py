@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from stoker.nouns.errors import InvalidFunction
-from stoker.nouns.function import FunctionConfig, near_names
+from stoker.nouns.function import FunctionConfig
+from stoker.nouns.near import near_names
 from stoker.nouns.parts import GPU_RESOURCE
 from stoker.nouns.settings import ModelSettings
 from stoker.nouns.stream_trigger import STREAM_KINDS

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from stoker.nouns.errors import BadRequest, Conflict, NotFound, QueueFull, StoreUnavailable
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 from stoker.nouns.stream import GroupState, NewRecord, Record, ShardState, StreamSpec
 from stoker.store import keys
 from stoker.store.link import Link

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 
@@ -36,6 +35,7 @@ from stoker.worker.acks import Acks
 from stoker.worker.answer import Answer, failure
 from stoker.worker.connection import Connection
 from stoker.worker.log import WorkerLog
+from stoker.worker.rest import Rest
 from stoker.worker.ticket import Ticket
 
 # Every request needs these, and a look-up in an Enum costs ten times that of a global.
@@ -61,10 +61,6 @@ _CANCELLED = orjson.dumps({"outcome": "cancelled"})
 FAILURE_LINGER_S = 5.0
 """Seconds that a worker which could not start, or wake, waits for a controller to be told why."""
 _LARGEST_ANSWER = MAX_PAYLOAD - META.size
-
-
-def _trace(exc: BaseException) -> str:
-    return "".join(traceback.format_exception(exc)).rstrip()
 
 
 def error_end(message: bytes) -> bytes:
@@ -104,7 +100,7 @@ class Desk:
         self._log = log
         self._loop = loop
         self._error = ""
-        self._sleepers = sleepers
+        self._rest = Rest(sleepers, log)
         self._peers: set[Connection] = set()
         self._refused: set[Connection] = set()
 
@@ -290,33 +286,23 @@ class Desk:
 
     def sleep(self) -> None:
         """Take the weights off the device, if there is no work and they can leave at all."""
-        if self._sleepers:
+        if self._rest.possible:
             self._advance(Signal.SLEEP)
 
     def _offload(self) -> None:
         """The weights leave the device. What half left it serves nobody: the worker goes."""
-        began = time.monotonic()
-        try:
-            self._sleepers.sleep()
-        except Exception as exc:
-            self._log.write("error", f"cannot sleep: {_trace(exc)}")
+        if self._rest.sleep():
             self.drain()
-        else:
-            self._log.write("info", "asleep", {"seconds": round(time.monotonic() - began, 4)})
 
     def _bring_back(self) -> None:
         """The weights come back to the device."""
-        began = time.monotonic()
-        try:
-            self._sleepers.wake()
-        except Exception as exc:
-            self._log.write("error", f"cannot wake: {_trace(exc)}")
-            self.fail(_trace(exc))
-            # The controller ends it once told; without one it must not stay for ever.
-            self._loop.call_later(FAILURE_LINGER_S, self.leave.set)
-        else:
-            self._log.write("info", "awake", {"seconds": round(time.monotonic() - began, 4)})
+        error = self._rest.wake()
+        if not error:
             self.ready()
+            return
+        self.fail(error)
+        # The controller ends it once told; without one it must not stay for ever.
+        self._loop.call_later(FAILURE_LINGER_S, self.leave.set)
 
     def fail(self, error: str) -> None:
         """The import, ``init_context`` or a wake raised; ``error`` is the traceback."""
@@ -375,7 +361,7 @@ class Desk:
             "replica": self._launch.replica,
             "index": self._launch.index,
         }
-        if self._sleepers:
+        if self._rest.possible:
             state["sleeps"] = True
         if self._error:
             state["error"] = self._error

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from stoker.nouns.errors import BodyTooLarge, FunctionNotFound, StoreUnavailable
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 from stoker.nouns.record import FunctionRecord
 from stoker.sdk.routing import Call, Lane, Router
 from stoker.sdk.routing import timeout as timeouts

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from stoker.nouns.errors import InvalidFunction, NoCapacity
-from stoker.nouns.function import FunctionConfig, near_names
+from stoker.nouns.function import FunctionConfig
 from stoker.nouns.home import Home
+from stoker.nouns.near import near_names
 from stoker.nouns.quantity import format_bytes, parse_bytes, parse_device_memory, parse_duration
 
 

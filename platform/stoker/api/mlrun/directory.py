@@ -7,7 +7,7 @@ from typing import Any
 
 from stoker.api.projects import DEFAULT
 from stoker.nouns.errors import NotFound
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 from stoker.store import Store
 from stoker.store.catalog import Catalog
 from stoker.store.catalog.document import Document, looked_up, text_at

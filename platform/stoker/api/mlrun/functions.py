@@ -26,7 +26,7 @@ from stoker.api.mlrun.turns import Turns
 from stoker.api.reply import Json, flag, json_body
 from stoker.api.settings import ApiSettings
 from stoker.nouns.errors import NotFound
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 from stoker.nouns.record import FunctionRecord
 from stoker.store import Store
 from stoker.store.catalog import Catalog

@@ -13,7 +13,7 @@ from typing import Any
 from stoker.api.mlrun.function_object import FunctionObject, full_name, normalised
 from stoker.api.mlrun.graph_steps import QUEUE, ROUTER, Step, every_flow, every_step
 from stoker.nouns.errors import InvalidFunction
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 
 _MODULES = ("", "mlrun.serving", "mlrun.serving.remote", "stoker.sdk.graph")
 _REMOTE = ("$remote", "RemoteStep", "BatchHttpRequests")

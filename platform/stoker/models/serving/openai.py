@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stoker.models.serving import openai_requests as requests
 from stoker.models.serving.asked import (
@@ -18,6 +18,9 @@ from stoker.models.serving.asked import (
 )
 from stoker.nouns.errors import BadRequest, MethodNotAllowed, NotFound, StokerError
 from stoker.nouns.settings import Task
+
+if TYPE_CHECKING:
+    from stoker.models.tasks.feature_extraction import FeatureExtraction
 
 _DONE = b"data: [DONE]\n\n"
 _TASKS = {
@@ -83,7 +86,7 @@ def _embeddings(served: Served, document: dict[str, Any], name: str) -> Asked:
             {"object": "embedding", "index": index, "embedding": encode(vector)}
             for index, vector in enumerate(results)
         ]
-        used = sum(getattr(model, "token_counts")(texts))  # noqa: B009
+        used = sum(cast("FeatureExtraction", model).token_counts(texts))
         usage = {"prompt_tokens": used, "total_tokens": used}
         return json_reply({"object": "list", "data": data, "model": name, "usage": usage})
 

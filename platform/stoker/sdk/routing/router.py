@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from stoker.nouns.errors import FunctionNotFound, ShuttingDown
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 from stoker.nouns.record import Demand, FunctionRecord, ReplicaRecord, WorkerRecord
 from stoker.nouns.wire import Hello
 from stoker.sdk.routing.call import Call

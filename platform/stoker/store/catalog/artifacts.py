@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from stoker.nouns.errors import BadRequest, Conflict, NotFound
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 from stoker.store.catalog import artifact_search, artifact_tags, labels, times
 from stoker.store.catalog.artifact_search import ArtifactSearch
 from stoker.store.catalog.artifact_tags import LATEST, Identifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from stoker.nouns.errors import NotFound
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 from stoker.store.catalog import secrets
 from stoker.store.catalog.database import Database
 from stoker.store.catalog.document import Document

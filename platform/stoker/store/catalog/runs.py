@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from stoker.nouns.errors import BadRequest, NotFound
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 from stoker.store.catalog import artifacts, labels, run_logs, run_search, times
 from stoker.store.catalog.artifact_search import ArtifactSearch
 from stoker.store.catalog.conditions import ALL, Conditions, Page

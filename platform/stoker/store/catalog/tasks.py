@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 
 from stoker.nouns.errors import NotFound
-from stoker.nouns.function import near_names
+from stoker.nouns.near import near_names
 from stoker.store.catalog import times
 from stoker.store.catalog.conditions import Conditions, select
 from stoker.store.catalog.database import Database
