@@ -56,7 +56,7 @@ def set_at(document: Document, dotted: str, value: Any) -> None:
 
     >>> run = {"status": {"state": "running"}}
     >>> set_at(run, "status.state", "completed")
-    >>> set_at(run, r"metadata.labels.example\.com/team\", "blue")
+    >>> set_at(run, "metadata.labels.example\\.com/team\\", "blue")
     >>> run
     {'status': {'state': 'completed'}, 'metadata': {'labels': {'example.com/team': 'blue'}}}
     """
