@@ -1,5 +1,7 @@
-"""What a run of the quality gate found: the one document that the report, the CLI, the MLRun job and
-the rollout's evidence are all made of. Written as ``run.json``."""
+"""What a run of the quality gate found: ``run.json``.
+
+The report, the CLI, the MLRun job and the rollout's evidence are all made of this one document.
+"""
 
 from __future__ import annotations
 
@@ -128,10 +130,10 @@ class QualityRun(_Result):
     """A whole run.
 
     Attributes:
-        key: digest of everything that the verdict follows from: declaration, sets, sources, library
-            versions. A second run with the same key is not evaluated again.
-        verdict: ``winner``: one passed and is better than what serves; ``unchanged``: what serves is
-            the best that passed; ``refused``: none passed.
+        key: digest of everything that the verdict follows from: declaration, sets, sources,
+            library versions. A second run with the same key is not evaluated again.
+        verdict: ``winner``: one passed and is better than what serves; ``unchanged``: what serves
+            is the best that passed; ``refused``: none passed.
         words: the verdict in a sentence or two.
         rollout: what became of the winner (`stoker rollout status`); None when not rolled out.
     """
