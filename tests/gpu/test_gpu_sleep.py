@@ -6,6 +6,8 @@ Not tried on a card yet.
 from __future__ import annotations
 
 import time
+from copy import deepcopy as copy_module
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +75,19 @@ def test_a_wake_copies_at_the_speed_of_the_link(module: torch.nn.Module) -> None
         copy.sleep()
     copy.wake()
     assert best >= 0.85 * link_bytes_per_s(copy.nbytes)
+
+
+@torch.inference_mode()
+def test_two_sleepers_share_one_pinned_copy(module: torch.nn.Module, tmp_path: Path) -> None:
+    """As two workers of one function do, each with the same weights on its own card."""
+    twin = copy_module(module)
+    inputs = torch.randn(2, 4096, device="cuda", dtype=torch.bfloat16)
+    before = module(inputs).cpu()
+    copies = [HostCopy(one, tmp_path, "twins") for one in (module, twin)]
+    for copy in copies:
+        copy.sleep()
+    assert all(copy.shared for copy in copies)
+    for copy in copies:
+        copy.wake()
+    assert torch.equal(module(inputs).cpu(), before)
+    assert torch.equal(twin(inputs).cpu(), before)

@@ -11,6 +11,7 @@ from stoker.app.ending import end_all, kill_all
 from stoker.app.files import read_json
 from stoker.app.lock import holder
 from stoker.app.processes import ProcessRecord, ended, marked, send, started_at
+from stoker.models.staging import sweep
 from stoker.nouns.home import Home
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,9 @@ def down(home: Home, timeout_s: float) -> bool:
 
     Also ends what a supervisor that was killed has left. Returns False when nothing was running.
     """
-    return asyncio.run(_down(home, timeout_s))
+    ended_something = asyncio.run(_down(home, timeout_s))
+    sweep(home.root)
+    return ended_something
 
 
 async def _down(home: Home, timeout_s: float) -> bool:

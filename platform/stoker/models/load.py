@@ -73,7 +73,8 @@ def open_checkpoint(
 
     module = load_module(folder, manifest, settings, threads=threads)
     opened_task = open_task(module, folder, manifest, settings)
-    resting.leaves_its_card(module)  # with its adapters, which would stay there
+    # With its adapters, which would stay there.
+    resting.leaves_its_card(module, manifest.key)
     return opened_task
 
 
@@ -108,7 +109,7 @@ def session(
     from stoker.models.torch_session import TorchSession
 
     module = load_module(folder, manifest, settings or ModelSettings(), threads=threads)
-    resting.leaves_its_card(module)
+    resting.leaves_its_card(module, manifest.key)
     return TorchSession(module, manifest.pooling)
 
 

@@ -20,7 +20,7 @@ def sleepers(monkeypatch: pytest.MonkeyPatch) -> Sleepers:
 
 
 def test_a_model_on_the_cpu_has_no_device_to_leave(sleepers: Sleepers) -> None:
-    resting.leaves_its_card(torch.nn.Linear(2, 2))
+    resting.leaves_its_card(torch.nn.Linear(2, 2), "key")
     resting.leaves_a_simulated_card({"CUDA_VISIBLE_DEVICES": ""})
     assert not sleepers
 
