@@ -46,6 +46,8 @@ class MetricResult(_Result):
         difference: candidate minus reference, over the same items.
         agreement: how alike the two answer, whatever the labels say: share of equal answers, or
             mean cosine of vectors; 1 is equal. None where the metric has no such notion.
+        least_difference: what the declaration lets the difference be (most, where lower is better);
+            None where it bounds none.
     """
 
     set: str
@@ -57,6 +59,7 @@ class MetricResult(_Result):
     difference: Interval
     agreement: float | None = None
     agreement_measure: str = ""
+    least_difference: float | None = None
 
 
 class Differing(_Result):
