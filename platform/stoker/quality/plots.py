@@ -22,7 +22,7 @@ _VARIABLES = {
     _ACCENT: "--accent",
 }  # fmt: skip
 """Colours that nothing else has, each replaced by the page's variable: dark pages stay readable."""
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "stoker",
     "font.family": "sans-serif",
