@@ -101,6 +101,7 @@ class CandidateResult(_Result):
         env: the variables that make it, over the function's own.
         manifest: of its prepared checkpoint, as `stoker.models.manifest` writes it; None where it
             has none.
+        checkpoint: folder of its prepared checkpoint, on the platform's machine; "" where none.
         error: why it could not be built or evaluated; empty when it was.
         checks: what the gate looked at; the reference has none.
         passed: it was evaluated and every check holds.
@@ -110,6 +111,7 @@ class CandidateResult(_Result):
     name: str
     env: dict[str, str] = Field(default_factory=dict)
     manifest: dict[str, Any] | None = None
+    checkpoint: str = ""
     error: str = ""
     metrics: tuple[MetricResult, ...] = ()
     measured: Measured | None = None
