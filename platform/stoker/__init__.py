@@ -1,7 +1,7 @@
 """Stoker: a serverless GPU function platform on one box.
 
 For notebooks: `stoker.local` starts a platform, `stoker.gpu` declares what a function needs of it,
-`stoker.draw` draws a serving graph.
+`stoker.draw` draws a serving graph, `stoker.quantize` proves and redeploys a quantized model.
 
 Importing this package must stay cheap and must not need mlrun or torch: what it offers is imported
 when it is first used.
@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stoker.app.local import local
+    from stoker.app.quantize import quantize
     from stoker.sdk.declare import gpu
     from stoker.sdk.picture.drawing import draw
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "draw", "gpu", "local"]
+__all__ = ["__version__", "draw", "gpu", "local", "quantize"]
 
 _HOMES = {
     "draw": "stoker.sdk.picture.drawing",
     "gpu": "stoker.sdk.declare",
     "local": "stoker.app.local",
+    "quantize": "stoker.app.quantize",
 }
 
 

@@ -46,6 +46,8 @@ class MetricResult(_Result):
         difference: candidate minus reference, over the same items.
         agreement: how alike the two answer, whatever the labels say: share of equal answers, or
             mean cosine of vectors; 1 is equal. None where the metric has no such notion.
+        least_difference: what the declaration lets the difference be (most, where lower is better);
+            None where it bounds none.
     """
 
     set: str
@@ -57,6 +59,7 @@ class MetricResult(_Result):
     difference: Interval
     agreement: float | None = None
     agreement_measure: str = ""
+    least_difference: float | None = None
 
 
 class Differing(_Result):
@@ -98,6 +101,7 @@ class CandidateResult(_Result):
         env: the variables that make it, over the function's own.
         manifest: of its prepared checkpoint, as `stoker.models.manifest` writes it; None where it
             has none.
+        checkpoint: folder of its prepared checkpoint, on the platform's machine; "" where none.
         error: why it could not be built or evaluated; empty when it was.
         checks: what the gate looked at; the reference has none.
         passed: it was evaluated and every check holds.
@@ -107,6 +111,7 @@ class CandidateResult(_Result):
     name: str
     env: dict[str, str] = Field(default_factory=dict)
     manifest: dict[str, Any] | None = None
+    checkpoint: str = ""
     error: str = ""
     metrics: tuple[MetricResult, ...] = ()
     measured: Measured | None = None
