@@ -140,6 +140,7 @@ class Overview:
             "url": f"http://{invocation_address(record.name, self.settings)}",
             "revision": record.current.number,
             "servingRevision": record.serving.number if record.serving else None,
+            "canary": canary_of(record),
             "minReplicas": config.min_replicas,
             "maxReplicas": config.max_replicas,
             "workersPerReplica": config.workers,
@@ -157,6 +158,13 @@ class Overview:
             "lastScaleTime": record.last_scale_time,
             "updatedAt": record.updated_at,
         }
+
+
+def canary_of(record: FunctionRecord) -> dict[str, Any] | None:
+    """The canary's number and its share of the requests (0 to 1); None when there is none."""
+    if record.canary is None:
+        return None
+    return {"revision": record.canary.revision.number, "share": record.canary.share}
 
 
 def phases(replicas: list[ReplicaRecord]) -> dict[str, int]:
