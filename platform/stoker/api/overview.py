@@ -20,6 +20,7 @@ from stoker.api.reply import Json
 from stoker.api.settings import ApiSettings
 from stoker.api.view import (
     KnownSecrets,
+    canary_of,
     function_document,
     invocation_address,
     record_secrets,
@@ -140,6 +141,7 @@ class Overview:
             "url": f"http://{invocation_address(record.name, self.settings)}",
             "revision": record.current.number,
             "servingRevision": record.serving.number if record.serving else None,
+            "canary": canary_of(record),
             "minReplicas": config.min_replicas,
             "maxReplicas": config.max_replicas,
             "workersPerReplica": config.workers,

@@ -44,11 +44,10 @@ def namespace_of(record: FunctionRecord) -> str:
 
 
 def record_secrets(record: FunctionRecord) -> set[str]:
-    """The secret values of both revisions: a log may hold either's."""
+    """The secret values of all its revisions: a log may hold any one's."""
     return {
         value
-        for revision in (record.candidate, record.serving)
-        if revision is not None
+        for revision in record.revisions
         for value in secret_values(revision.document).values()
     }
 
@@ -108,7 +107,15 @@ def _status(record: FunctionRecord, settings: ApiSettings) -> dict[str, Any]:
         },
         "revision": _number(record.current),
         "servingRevision": _number(record.serving),
+        "canary": canary_of(record),
     }
+
+
+def canary_of(record: FunctionRecord) -> dict[str, Any] | None:
+    """The canary's number and its share of the requests (0 to 1); None when there is none."""
+    if record.canary is None:
+        return None
+    return {"revision": record.canary.revision.number, "share": record.canary.share}
 
 
 def _number(revision: Revision | None) -> int | None:

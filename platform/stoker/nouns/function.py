@@ -30,6 +30,7 @@ from stoker.nouns.parts import (
     whole_number,
 )
 from stoker.nouns.quantity import parse_bytes, parse_device_memory, parse_duration
+from stoker.nouns.rollout import CanarySpec, canary_of
 from stoker.nouns.stream_trigger import (
     STREAM_KIND,
     STREAM_KINDS,
@@ -209,6 +210,11 @@ class FunctionConfig(Part):
         return MLRUN_CLASS_LABEL in self.metadata.labels
 
     @property
+    def canary(self) -> CanarySpec | None:
+        """How a revision of it is tried out before it serves; None: it is not."""
+        return canary_of(self.metadata.annotations)
+
+    @property
     def env(self) -> dict[str, str]:
         """The declared environment."""
         return {variable.name: variable.value for variable in self.spec.env}
@@ -337,6 +343,11 @@ class FunctionConfig(Part):
         """Seconds a draining worker may take to finish its work (Nuclio's default is 10)."""
         timeouts = [trigger.worker_termination_timeout for trigger in self._with_workers]
         return max((parse_duration(timeout) for timeout in timeouts if timeout), default=10.0)
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that accepted work may take when its replica goes for the platform's sake."""
+        return max(self.termination_s, self.event_timeout_s or 0.0)
 
     @property
     def max_body_bytes(self) -> int:

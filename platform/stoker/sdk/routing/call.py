@@ -63,6 +63,7 @@ class Call:
         debtor: who hears of that record's acknowledgement, should one follow the answer.
         pin: the worker that shall run it, for as long as that one takes requests.
         watched: the caller cancels it by itself when its deadline passes: no timer is needed.
+        replica, revision: of the worker that has it, or had it at the end; 0: none took it.
         seq: place in the order of arrival at its function.
         arrived, sent: CLOCK_MONOTONIC seconds of submission and of the last dispatch (0: never).
         cold: it waited for a worker while none was warm.
@@ -91,6 +92,7 @@ class Call:
         "pin",
         "record",
         "replica",
+        "revision",
         "sent",
         "seq",
         "started",
@@ -146,6 +148,7 @@ class Call:
         self.streaming = False
         self.done = False
         self.replica = ""
+        self.revision = 0
         self.timer: Timer | None = None
 
     @property
