@@ -108,7 +108,14 @@ def _status(record: FunctionRecord, settings: ApiSettings) -> dict[str, Any]:
         },
         "revision": _number(record.current),
         "servingRevision": _number(record.serving),
+        "model": _model(record.current),
     }
+
+
+def _model(revision: Revision) -> dict[str, Any] | None:
+    """Its prepared checkpoint: the key below the home's models, and bytes."""
+    model = revision.model
+    return {"key": model.key, "weights": model.weights} if model and model.key else None
 
 
 def _number(revision: Revision | None) -> int | None:
