@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import shutil
 import sys
@@ -168,8 +169,8 @@ def _platform(home: str | None, tell: Callable[[str], None]) -> Iterator[_Place]
         with _temporary(home, tell) as place:
             yield place
         return
-    place = Home.at(home)
-    here = place.root if place.endpoints.is_file() else None
+    own_home = Home.at(home)
+    here = own_home.root if own_home.endpoints.is_file() else None
     gateway = found.gateway_url or _gateway(home)
     yield _Place(found.control_url, gateway, here, own=False)
 
@@ -290,12 +291,12 @@ def _cells(one: CandidateResult, run: QualityRun, metrics: int) -> list[str]:
 
 def _report(run: QualityRun, path: Path) -> None:
     try:
-        from stoker.quality.report import write_report
+        report = importlib.import_module("stoker.quality.report")
     except ModuleNotFoundError as exc:
         raise Failure(
             f"the report cannot be written: there is no {exc.name}",
             hint="pip install 'stoker[quality]'",
         ) from exc
-    write_report(run, path)
+    report.write_report(run, path)
     if not os.environ.get("CI"):
         console(stderr=True).print(f"report: {path}", markup=False)
