@@ -108,6 +108,7 @@ def _status(record: FunctionRecord, settings: ApiSettings) -> dict[str, Any]:
         "revision": _number(record.current),
         "servingRevision": _number(record.serving),
         "canary": canary_of(record),
+        "model": _model(record.current),
     }
 
 
@@ -116,6 +117,12 @@ def canary_of(record: FunctionRecord) -> dict[str, Any] | None:
     if record.canary is None:
         return None
     return {"revision": record.canary.revision.number, "share": record.canary.share}
+
+
+def _model(revision: Revision) -> dict[str, Any] | None:
+    """Its prepared checkpoint: the key below the home's models, and bytes."""
+    model = revision.model
+    return {"key": model.key, "weights": model.weights} if model and model.key else None
 
 
 def _number(revision: Revision | None) -> int | None:

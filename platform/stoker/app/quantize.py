@@ -1,4 +1,4 @@
-"""``stoker.quantize``: a function's recipes proved on the platform of a home, the winner deployed."""
+"""``stoker.quantize``: recipes proved on the platform of a home, the winner deployed."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stoker.cli import queue_verbs, rollout_verbs
+from stoker.cli import ci_verbs, queue_verbs, rollout_verbs
 from stoker.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 from stoker.nouns.errors import StokerError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(ci_verbs.app)
 app.add_typer(queue_verbs.app)
 app.add_typer(rollout_verbs.app)
 
