@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from stoker.decide import gate
 from stoker.nouns.errors import BadRequest
 from stoker.quality import read
-from stoker.quality.declaration import Declaration
+from stoker.quality.declaration import METRICS, Declaration
 
 FUNCTIONS = Path(__file__).resolve().parents[3] / "functions"
 GOOD = """\
@@ -117,3 +119,18 @@ def test_every_mistake_is_told_at_once() -> None:
 def test_a_file_that_is_not_there_says_what_it_is_for(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="says what the function's recipes are judged by"):
         read.read(tmp_path)
+
+
+def test_the_page_s_example_is_right_and_names_every_field_and_check() -> None:
+    page = (FUNCTIONS.parent / "docs" / "quality.md").read_text()
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert read.parse(example).limits.size == 0.6
+    named = [
+        *Declaration.model_fields,
+        *METRICS,
+        *(one for kind in METRICS.values() for one in kind),
+    ]
+    source = Path(gate.__file__).read_text()
+    codes = set(re.findall(r'Finding\(\s*"(\w+)"', source)) | set(gate._CODES.values())
+    assert len(codes) >= 12
+    assert [name for name in [*named, *codes] if f"`{name}`" not in page] == []
