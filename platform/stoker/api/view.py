@@ -90,6 +90,7 @@ def _status(record: FunctionRecord, settings: ApiSettings) -> dict[str, Any]:
     return {
         "state": record.state.value,
         "message": mask_text(record.message, secrets),
+        "model": _model(record.current),
         "logs": [
             {
                 "time": entry.time,
@@ -108,7 +109,6 @@ def _status(record: FunctionRecord, settings: ApiSettings) -> dict[str, Any]:
         "revision": _number(record.current),
         "servingRevision": _number(record.serving),
         "canary": canary_of(record),
-        "model": _model(record.current),
     }
 
 
@@ -119,15 +119,15 @@ def canary_of(record: FunctionRecord) -> dict[str, Any] | None:
     return {"revision": record.canary.revision.number, "share": record.canary.share}
 
 
-def _model(revision: Revision) -> dict[str, Any] | None:
-    """Its prepared checkpoint: the key below the home's models, and bytes."""
-    model = revision.model
-    return {"key": model.key, "weights": model.weights} if model and model.key else None
-
-
 def _number(revision: Revision | None) -> int | None:
     return revision.number if revision else None
 
 
 def _timestamp(epoch_s: float) -> str | None:
     return datetime.fromtimestamp(epoch_s, UTC).isoformat() if epoch_s else None
+
+
+def _model(revision: Revision) -> dict[str, Any] | None:
+    """Its prepared checkpoint: the key below the home's models, and bytes."""
+    model = revision.model
+    return {"key": model.key, "weights": model.weights} if model and model.key else None

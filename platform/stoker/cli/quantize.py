@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -65,6 +66,8 @@ def quantize(
             f"the quality gate needs the package {exc.name}", hint="pip install 'stoker[quality]'"
         ) from exc
     kept = Home.at(home).root / "quality"
+    # A pipeline that is cancelled gets SIGTERM: then too the trials are deleted.
+    signal.signal(signal.SIGTERM, _interrupted)
     with _progress(quiet=as_json) as tell, _platform(home, tell) as place:
         found = run_quality(
             folder,
@@ -88,6 +91,10 @@ def quantize(
     if report is not None:
         _report(found, report)
     return exit_code(found)
+
+
+def _interrupted(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def exit_code(run: QualityRun) -> int:

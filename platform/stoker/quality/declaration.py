@@ -133,7 +133,8 @@ class EvaluationSet(_Section):
         seed: of the drawing and of the bootstrap.
         train: of ``classification``: further items, on which the head is fitted.
         metrics: what is measured, and the bounds.
-        agreement: least mean agreement with the reference's answers, whatever the labels say.
+        agreement: least mean agreement with the reference's answers, whatever the labels say. Not
+            asked of a candidate that names another ``model``.
         confidence: of the intervals.
         resamples: of the bootstrap.
         function: of ``user``: ``file.py:function``, taking (items, answers).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,28 @@ class Mean:
     def values(self, draws: Draws) -> Floats:
         """See `Sample`."""
         return np.asarray(self.numbers[draws].mean(axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A metric that only has a value for many items at once, asked for every resample."""
+
+    function: Callable[[list[Any], list[Any]], float]
+    inputs: Sequence[Any]
+    answers: Sequence[Any]
+
+    @property
+    def items(self) -> int:
+        """See `Sample`."""
+        return len(self.inputs)
+
+    def values(self, draws: Draws) -> Floats:
+        """See `Sample`."""
+        found = [
+            self.function([self.inputs[i] for i in row], [self.answers[i] for i in row])
+            for row in draws.tolist()
+        ]
+        return np.asarray(found, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class Package:
         document = _with(self.document, env)
         _named(document, trial_name(target, recipe), project)
         document["metadata"]["labels"][TRIAL_LABEL] = target
+        # It is new: nothing serves beside which a canary could be tried.
+        (document["metadata"].get("annotations") or {}).pop(CANARY_ANNOTATION, None)
         spec = document["spec"]
         triggers = spec.get("triggers") or {}
         spec["triggers"] = {

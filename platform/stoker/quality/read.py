@@ -63,12 +63,24 @@ def parse(text: str, path: str = FILE) -> Declaration:
     try:
         declaration = Declaration.model_validate(document)
     except ValidationError as exc:
-        raise BadRequest("\n".join(_line(path, node, error) for error in exc.errors())) from exc
+        lines = [_line(path, node, error) for error in _own(exc.errors())]
+        raise BadRequest("\n".join(lines)) from exc
     mistakes = [*_columns(declaration), *_variables(declaration)]
     if mistakes:
         lines = [_said(path, node, place, message) for place, message in mistakes]
         raise BadRequest("\n".join(lines))
     return declaration
+
+
+def _own(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Less those that only follow from another: a list is too short because its entry is wrong."""
+    places = [tuple(error["loc"]) for error in errors]
+    return [
+        error
+        for error, place in zip(errors, places, strict=True)
+        if error["type"] != "too_short"
+        or not any(other[: len(place)] == place != other for other in places)
+    ]
 
 
 def _line(path: str, node: Any, error: ErrorDetails) -> str:

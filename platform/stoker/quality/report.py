@@ -102,7 +102,7 @@ def number(value: float | None) -> str:
 
 
 def _signed(value: float) -> str:
-    text = number(abs(value))
+    text = f"{abs(value):.4f}" if abs(value) < 10 else number(abs(value))
     return f"−{text}" if value < 0 else f"+{text}"
 
 

@@ -40,7 +40,7 @@ def roll_out(
     tell(f"rolling out {name}")
     function = platform.deploy(document, lambda line: tell(f"  {line}"))
     status = function["status"]
-    revision = int(status.get("revision") or 0)
+    revision = int(function["deployed"])
     if status["state"] in ("error", "unhealthy"):
         words = f"the rollout failed: {status.get('message') or status['state']}"
         return {"state": "failed", "revision": revision, "words": words}
@@ -96,10 +96,11 @@ def end_of(found: Mapping[str, Any] | None, revision: int) -> dict[str, Any] | N
 
 
 def progress_of(found: Mapping[str, Any] | None) -> str:
-    """A line about a canary that runs."""
+    """A line about a canary that runs: how long for, and what is known of it."""
     canary = (found or {}).get("canary") or {}
-    facts = [f"{key} {value}" for key, value in canary.items() if isinstance(value, int | float)]
-    return "canary: " + (", ".join(facts) or "running")
+    return (
+        f"canary for {float(canary.get('ranS') or 0):.0f} s: {canary.get('verdict') or 'running'}"
+    )
 
 
 def _running(found: Mapping[str, Any] | None) -> bool:

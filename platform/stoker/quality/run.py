@@ -74,7 +74,7 @@ def run_quality(
     shelf = Kept(kept or Home.at(home).root / "quality", target)
     with Platform(control_url, gateway_url) as platform, shelf.alone():
         work = _Work(platform, package, declaration, loaded, target, home, started, progress)
-        key = work.key()
+        key = work.key(accept=accept_sets)
         known = None if again or accept_sets else _still_true(shelf.find(key), folder)
         run = known or work.evaluate(key, accept=accept_sets)
         if known is None:
@@ -105,7 +105,7 @@ class _Work:
     started: float
     tell: Progress
 
-    def key(self) -> str:
+    def key(self, *, accept: bool) -> str:
         """See `stoker.quality.key`."""
         devices = self.platform.devices()
         recipes = [self.declaration.reference, *self.declaration.candidates]
@@ -122,7 +122,7 @@ class _Work:
             "sets": digests,
             "seen": {one: file_digest(sets.find(one, folder)) for one in sources},
             "metrics": {one: file_digest(folder / one.partition(":")[0]) for one in functions},
-            "accepted": lock is None or lock.sets == digests,
+            "accepted": accept or lock is None or lock.sets == digests,
         }
         return run_key(facts)
 
@@ -184,7 +184,8 @@ class _Work:
 
     def _roll_out(self, recipe: Recipe, serving: dict[str, Any] | None) -> dict[str, Any]:
         # Without one that serves there is nothing to compare a canary with.
-        canary = self.declaration.canary if serving is not None else None
+        compared = serving is not None and serving["status"].get("servingRevision") is not None
+        canary = self.declaration.canary if compared else None
         document = self.package.rollout(
             self.target, recipe.name, recipe.variables, self._project(), canary
         )

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from stoker.nouns.errors import BadRequest
-from stoker.quality.bootstrap import Floats, Sample, paired
+from stoker.quality.bootstrap import Floats, Paired, Sample, paired
 from stoker.quality.declaration import EvaluationSet, MetricBound
-from stoker.quality.metrics import Correlation, MacroF1, Mean, Perplexity
+from stoker.quality.metrics import Correlation, MacroF1, Mean, Perplexity, Whole
 from stoker.quality.result import Differing, MetricResult
 from stoker.quality.sets import LoadedSet
 
+_ASKED = 200
+"""Resamples for which a user's function is called, where it gives one number for all."""
 SHOWN = 20
 """Most different items that are kept for the report."""
 
@@ -94,10 +96,7 @@ def compare(loaded: LoadedSet, reference: Scored, candidate: Scored) -> list[Met
     found = []
     for bound in declared.metrics:
         name = metric_of(declared, bound)
-        three = paired(
-            reference.samples[name], candidate.samples[name],
-            confidence=declared.confidence, resamples=declared.resamples, seed=declared.seed,
-        )  # fmt: skip
+        three = _paired(declared, reference.samples[name], candidate.samples[name])
         found.append(
             MetricResult(
                 set=declared.name,
@@ -119,6 +118,23 @@ def _least_difference(declared: EvaluationSet, bound: MetricBound) -> float | No
     if bound.max_drop is None:
         return None
     return -bound.max_drop if higher_is_better(declared, bound) else bound.max_drop
+
+
+def _paired(declared: EvaluationSet, reference: Sample, candidate: Sample) -> Paired:
+    asked = any(isinstance(one, Whole) for one in (reference, candidate))
+    try:
+        return paired(
+            reference,
+            candidate,
+            confidence=declared.confidence,
+            resamples=min(declared.resamples, _ASKED) if asked else declared.resamples,
+            seed=declared.seed,
+        )
+    except Exception as exc:  # a user's function, on items that were drawn
+        if not asked:
+            raise
+        words = f"{declared.name}: {declared.function} raised {type(exc).__name__}: {exc}"
+        raise Unscorable("metric_failed", words) from exc
 
 
 def higher_is_better(declared: EvaluationSet, bound: MetricBound) -> bool:
@@ -227,31 +243,27 @@ def _perplexity(answers: Sequence[Any]) -> Scored:
 
 
 def _users(loaded: LoadedSet, answers: Sequence[Any], folder: Path) -> Scored:
-    """The user's function: a number an item."""
-    function = user_function(loaded.declared.function, folder)
+    """The user's function: a number an item, or one for all."""
+    declared = loaded.declared
+    function = user_function(declared.function, folder)
     items = [
         {"texts": list(item.texts), "expected": item.expected, **item.rest} for item in loaded.items
     ]
     try:
-        found = function(items, list(answers))
-        numbers = np.asarray(found, dtype=np.float64)
+        numbers = np.asarray(function(items, list(answers)), dtype=np.float64)
     except Exception as exc:  # the user's code raises what it likes
+        words = f"{declared.name}: {declared.function} raised {type(exc).__name__}: {exc}"
+        raise Unscorable("metric_failed", words) from exc
+    if numbers.shape not in ((len(items),), ()):
         raise Unscorable(
             "metric_failed",
-            f"{loaded.declared.name}: {loaded.declared.function} raised {type(exc).__name__}: "
-            f"{exc}",
-        ) from exc
-    if numbers.shape != (len(items),):
-        raise Unscorable(
-            "metric_failed",
-            f"{loaded.declared.name}: {loaded.declared.function} must give {len(items)} numbers, "
-            f"one an item, gave {numbers.shape or 'one'}",
+            f"{declared.name}: {declared.function} must give {len(items)} numbers, one an item, or "
+            f"one number, gave {numbers.shape}",
         )
     if not np.all(np.isfinite(numbers)):
-        raise Unscorable(
-            "not_a_number", f"{loaded.declared.name}: an item's score is no finite number"
-        )
-    return Scored({"user": Mean(numbers)}, list(answers), [str(one)[:200] for one in answers])
+        raise Unscorable("not_a_number", f"{declared.name}: a score is no finite number")
+    sample: Sample = Mean(numbers) if numbers.shape else Whole(function, items, answers)
+    return Scored({"user": sample}, list(answers), [str(one)[:200] for one in answers])
 
 
 def user_function(named: str, folder: Path) -> Callable[..., Any]:

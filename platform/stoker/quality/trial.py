@@ -129,7 +129,11 @@ def trial(
         checkpoint = Checkpoint.of(status.get("model"), home)
         yield Trial(platform, name, checkpoint, _ready_s(status["logs"]))
     finally:
-        platform.delete(name)
+        try:
+            platform.delete(name)
+        except StokerError as exc:
+            # Told and not raised: what ended the trial matters more, and the next run deletes it.
+            tell(f"{name} could not be deleted: {exc.message}")
 
 
 def _ready_s(logs: Sequence[dict[str, Any]]) -> float:
