@@ -121,7 +121,9 @@ def _until_over(client: Any, name: str, limit_s: float | None) -> dict[str, Any]
         if found["canary"] is None:
             return found
         if limit_s is not None and time.monotonic() - began > limit_s:
-            raise Failure(f"the canary of {name} was not over within {limit_s:g} s; it may still be")
+            raise Failure(
+                f"the canary of {name} was not over within {limit_s:g} s; it may still be"
+            )
         time.sleep(POLL_S)
 
 
