@@ -97,9 +97,18 @@ async def test_a_client_asks_for_the_end_of_a_canary_once(
     assert record.canary is not None
     assert record.canary.asked is not None
     assert (record.canary.asked.who, record.canary.asked.why) == ("ben", "enough")
-    again = await client.post("/api/rollouts/hello/abort")
+    again = await client.post("/api/rollouts/hello/promote")
     assert again.status_code == 409
     assert f"ben has asked to {verb} it already" in again.json()["error"]["message"]
+
+
+@pytest.mark.usefixtures("tried")
+async def test_a_promotion_that_was_asked_for_may_still_be_aborted(
+    client: httpx.AsyncClient,
+) -> None:
+    await client.post("/api/rollouts/hello/promote")
+    overruled = await client.post("/api/rollouts/hello/abort")
+    assert overruled.json()["canary"]["asked"]["verb"] == "abort"
 
 
 async def test_what_cannot_be_asked_is_refused_in_words(
