@@ -73,7 +73,13 @@ GO_ON, PROMOTE, ROLL_BACK = Action.GO_ON, Action.PROMOTE, Action.ROLL_BACK
             {"differing": 0.1},
             ROLL_BACK,
         ),
-        ("answers otherwise: not judged", seen(side(60), mirrored=60, differing=30), 60, {}, PROMOTE),
+        (
+            "answers otherwise: not judged",
+            seen(side(60), mirrored=60, differing=30),
+            60,
+            {},
+            PROMOTE,
+        ),
         (
             "answers otherwise now and then",
             seen(side(60), mirrored=60, differing=6),
