@@ -171,7 +171,10 @@ class WorkerRecord(_Record):
 
 
 class ReplicaRecord(_Record):
-    """One running instance of a revision: a group of workers that share devices."""
+    """One running instance of a revision: a group of workers that share devices.
+
+    ``unhurried``: it drains because others need its devices, and its requests take their time.
+    """
 
     id: str
     function: str
@@ -180,6 +183,7 @@ class ReplicaRecord(_Record):
     devices: tuple[str, ...] = ()
     device_bytes: int = 0
     draining: bool = False
+    unhurried: bool = False
     created_at: float = 0.0
 
     @property

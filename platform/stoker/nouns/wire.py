@@ -35,11 +35,13 @@ class Kind(IntEnum):
     RESUME = 0x05
     """… until now."""
     DRAIN = 0x06
-    """stream 0; accept nothing more, finish what was accepted, exit 0."""
+    """stream 0; accept nothing more, finish what was accepted, exit 0. JSON `Drain`; without one
+    within the function's termination timeout. A later one may only shorten the time."""
     PING = 0x07
     """stream 0; answered by PONG once the event loop turns."""
     SLEEP = 0x08
-    """stream 0; take the weights off the device, unless there is work. Told by STATE asleep …"""
+    """stream 0; take the weights off the device, unless there is work. Told by STATE: asleep (or
+    ready still) …"""
     WAKE = 0x09
     """stream 0; … and bring them back: STATE starting, then ready or failed."""
 
@@ -126,6 +128,12 @@ class Nack(TypedDict):
     shard: int
     offset: int
     reason: str
+
+
+class Drain(TypedDict):
+    """Seconds that accepted requests may take; None: as long as they do."""
+
+    within_s: float | None
 
 
 class State(TypedDict):

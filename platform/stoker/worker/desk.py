@@ -34,6 +34,7 @@ from stoker.sdk.sleep import Sleepers
 from stoker.worker.acks import Acks
 from stoker.worker.answer import Answer, failure
 from stoker.worker.connection import Connection
+from stoker.worker.leaving import Leaving
 from stoker.worker.log import WorkerLog
 from stoker.worker.rest import Rest
 from stoker.worker.ticket import Ticket
@@ -96,7 +97,7 @@ class Desk:
         self._left = asyncio.Event()
         self._launch = launch
         self._limit_s = launch.event_timeout_s
-        self._leave_by = 0.0
+        self._leaving = Leaving(loop, launch.termination_s, self._give_up)
         self._log = log
         self._loop = loop
         self._error = ""
@@ -117,9 +118,9 @@ class Desk:
         elif kind == Kind.PING:
             connection.send_kind(Kind.PONG, 0)
         elif kind == Kind.DRAIN:
-            self.drain()
+            self.drain(payload)
         elif kind == Kind.SLEEP:
-            self.sleep()
+            self.sleep(connection)
         elif kind == Kind.WAKE:
             self._advance(Signal.WAKE)
         elif kind not in (Kind.CANCEL, Kind.PAUSE, Kind.RESUME):
@@ -284,10 +285,12 @@ class Desk:
         """``init_context`` returned."""
         self._advance(Signal.INITIALIZED)
 
-    def sleep(self) -> None:
+    def sleep(self, asked: Connection) -> None:
         """Take the weights off the device, if there is no work and they can leave at all."""
         if self._rest.possible:
             self._advance(Signal.SLEEP)
+        if self.life.phase is Phase.READY:
+            self._tell_state(asked)  # it stays awake, and who asked counts on its bytes
 
     def _offload(self) -> None:
         """The weights leave the device. What half left it serves nobody: the worker goes."""
@@ -311,20 +314,24 @@ class Desk:
         for connection in list(self._peers):
             self._tell_state(connection)
 
-    def drain(self) -> None:
-        """Accept nothing more; leave when what was accepted is done, or its time is up."""
-        if self.life.phase in (Phase.DRAINING, Phase.FAILED):
+    def drain(self, told: bytes = b"") -> None:
+        """Accept nothing more; leave when what was accepted is done, or its time is up.
+
+        ``told`` is a DRAIN frame's payload; without one it has the termination timeout.
+        """
+        if self.life.phase is Phase.FAILED:
+            return
+        self._leaving.begin(told)
+        if self.life.phase is Phase.DRAINING:
             return
         self._log.write("info", "draining", {"in_flight": self.life.in_flight})
-        self._leave_by = time.monotonic() + self._launch.termination_s
         self._advance(Signal.DRAIN)
-        self._loop.call_later(self._launch.termination_s, self._give_up)
         self.pump()
 
     @property
     def left_s(self) -> float:
-        """Seconds of its termination time that are left; 0 while it is not draining."""
-        return max(0.0, self._leave_by - time.monotonic())
+        """`Leaving.hook_s`."""
+        return self._leaving.hook_s
 
     def _advance(self, signal: Signal) -> None:
         self.life, effects = move(self.life, signal)
