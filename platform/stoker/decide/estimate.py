@@ -13,8 +13,8 @@ ACTIVATIONS_SHARE = 0.25
 little means a worker that dies of it, too much a card that is not quite full."""
 LEAST_ACTIVATIONS = 256 << 20
 CONTEXT_BYTES = 512 << 20
-"""What CUDA takes of a card for each process that uses it, before any tensor. A simulated card
-has no context."""
+"""What CUDA takes of a card for each process that uses it, before any tensor and asleep too. A
+simulated card takes none, unless it is declared to (``sim:1x16GiB+512MiB``)."""
 MEASURED_MARGIN = 1.1
 """Over the largest peak that was seen: the next input may be a little longer."""
 
@@ -38,14 +38,14 @@ class Estimate:
     cache: int = 0
 
     @classmethod
-    def of(cls, weights: int, *, measured: int, simulated: bool, cache: int = 0) -> Estimate:
+    def of(cls, weights: int, *, measured: int, context: int, cache: int = 0) -> Estimate:
         """From the bytes of the prepared weights and the largest peak seen so far (0: none).
 
-        >>> Estimate.of(4 << 30, measured=0, simulated=True).each(workers=2, gpus=1) >> 30
+        >>> Estimate.of(4 << 30, measured=0, context=0).each(workers=2, gpus=1) >> 30
         10
         """
         activations = max(LEAST_ACTIVATIONS, int(weights * ACTIVATIONS_SHARE))
-        return cls(weights, activations, 0 if simulated else CONTEXT_BYTES, measured, cache)
+        return cls(weights, activations, context, measured, cache)
 
     @property
     def worker(self) -> int:
@@ -65,7 +65,7 @@ class Estimate:
     def arithmetic(self, workers: int, gpus: int) -> str:
         """The sum in words, for whoever is refused.
 
-        >>> Estimate.of(4 << 30, measured=0, simulated=True).arithmetic(1, 1)
+        >>> Estimate.of(4 << 30, measured=0, context=0).arithmetic(1, 1)
         '1 worker on a GPU x (weights 4.0 GiB + activations 1.0 GiB) = 5.0 GiB'
         """
         parts = f"weights {format_bytes(self.weights)}"
