@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from stoker.decide.estimate import Estimate
+from stoker.decide.estimate import CONTEXT_BYTES, Estimate
 from stoker.decide.fit import bytes_per_gpu
 from stoker.decide.place import place
 from stoker.nouns.device import SIMULATED_PREFIX
@@ -16,25 +16,40 @@ class Ledger:
     """Bytes by device and replica. Single writer: the reconciler.
 
     It lives in memory and is rebuilt from the replica records, which carry devices and bytes.
+
+    Args:
+        capacity: bytes of each device.
+        known: False until the devices were looked at: until then nothing that needs one is placed.
     """
 
-    def __init__(self, capacity: Mapping[str, int]) -> None:
+    def __init__(self, capacity: Mapping[str, int], *, known: bool = True) -> None:
         self.capacity = dict(capacity)
+        self.known = known
+        self._contexts: dict[str, int] = {}
         self._held: dict[str, dict[str, int]] = {}
+        """By replica, of devices that were never seen as well: they may be seen yet."""
         self._promised: dict[str, dict[str, int]] = {}
         """By function: what is being cleared for it. Nobody else may take those bytes meanwhile."""
         self._foreign: dict[str, int] = {}
         self._lost: frozenset[str] = frozenset()
 
-    def see(self, present: Mapping[str, int], foreign: Mapping[str, int]) -> None:
+    def see(
+        self,
+        present: Mapping[str, int],
+        foreign: Mapping[str, int],
+        contexts: Mapping[str, int] | None = None,
+    ) -> None:
         """Takes what was seen of the devices.
 
         Args:
             present: bytes of each device that is there. One that was and is not is closed: it has
                 nothing free until it is back.
             foreign: bytes of each that processes hold which are not ours.
+            contexts: bytes that a process takes of each before anything else, where that is known.
         """
+        self.known = True
         self.capacity.update(present)
+        self._contexts.update(contexts or {})
         self._lost = frozenset(self.capacity) - frozenset(present)
         self._foreign = dict(foreign)
 
@@ -86,23 +101,45 @@ class Ledger:
     def used(self) -> dict[str, int]:
         """Promised bytes by device."""
         used = dict.fromkeys(self.capacity, 0)
-        for holding in self._held.values():
-            for device, count in holding.items():
+        for replica in self._held:
+            for device, count in self.held(replica).items():
                 used[device] += count
         return used
 
-    def take(self, replica: str, devices: tuple[str, ...], bytes_each: int) -> None:
-        """Promises ``bytes_each`` of each device; devices that are gone are ignored."""
-        self._held[replica] = {
-            device: min(bytes_each, self.capacity[device])
-            for device in devices
-            if device in self.capacity
-        }
+    def context(self, device: str) -> int:
+        """Bytes that a process takes of the device before anything else, and keeps asleep."""
+        usual = 0 if device.startswith(SIMULATED_PREFIX) else CONTEXT_BYTES
+        return self._contexts.get(device, usual)
 
-    def has_room(self, function: str, devices: tuple[str, ...], bytes_each: int) -> bool:
-        """Whether these very devices have that much free now, less what others were promised."""
-        free = self.free_for(function)
-        return all(free.get(device, 0) >= bytes_each for device in devices)
+    def take(self, replica: str, devices: tuple[str, ...], bytes_each: int) -> None:
+        """Promises ``bytes_each`` of each device."""
+        self._held[replica] = dict.fromkeys(devices, bytes_each)
+
+    def keep(self, replica: str, left: Mapping[str, int]) -> None:
+        """The replica sleeps, and holds no more than this, by device."""
+        self._held[replica] = {device: count for device, count in left.items() if count}
+
+    def room_on(
+        self, devices: tuple[str, ...], revision: Revision, function: str, sleeper: str
+    ) -> int | None:
+        """Bytes on each of these very devices for a replica that comes back to them.
+
+        None: they have not that much free, less what others were promised.
+
+        Args:
+            devices: that its workers are pinned to.
+            revision: that it runs.
+            function: whose promise is not in its own way.
+            sleeper: the replica, whose own bytes are not in its way either.
+        """
+        gone = frozenset({sleeper})
+        free = self.free_for(function, [self.held(sleeper)])
+        each = self.each(revision)
+        if each is not None:
+            return each if all(free.get(device, 0) >= each for device in devices) else None
+        if self._taken_without(gone, function) & set(devices) or not set(devices) <= set(free):
+            return None
+        return max((free[device] for device in devices), default=0)
 
     def give_back(self, replica: str) -> None:
         """The replica's processes are gone."""
@@ -110,7 +147,11 @@ class Ledger:
 
     def held(self, replica: str) -> Mapping[str, int]:
         """What the replica holds, by device."""
-        return self._held.get(replica, {})
+        return {
+            device: min(count, self.capacity[device])
+            for device, count in self._held.get(replica, {}).items()
+            if device in self.capacity
+        }
 
     def promise(self, function: str, devices: tuple[str, ...], bytes_each: int | None) -> None:
         """Keeps room for a function's next replica; ``None`` bytes are the devices whole."""
@@ -127,26 +168,42 @@ class Ledger:
         """It has started, or wants no replica any more."""
         self._promised.pop(function, None)
 
-    def free_for(self, function: str, leaving: Iterable[str] = ()) -> dict[str, int]:
+    def free_for(self, function: str, coming: Iterable[Mapping[str, int]] = ()) -> dict[str, int]:
         """Free bytes by device, less what others were promised; never negative.
 
         Args:
             function: for whom; its own promise is no obstacle.
-            leaving: replicas whose bytes count as given back.
+            coming: bytes by device that count as given back.
         """
         used = self.used()
         free = {
             device: size - used[device] - self._foreign.get(device, 0)
             for device, size in self.capacity.items()
         }
-        kept = [held for name, held in self._promised.items() if name != function]
-        for replica in leaving:
-            for device, count in self.held(replica).items():
+        for given in coming:
+            for device, count in given.items():
                 free[device] += count
-        for held in kept:
-            for device, count in held.items():
-                free[device] -= count
+        for device, count in self._promised_to_others(function):
+            free[device] -= count
         return {device: max(0, left) for device, left in free.items() if device not in self._lost}
+
+    def uncleared(self, function: str, coming: Iterable[Mapping[str, int]] = ()) -> dict[str, int]:
+        """Below zero by what replicas hold of each device, for whoever takes devices whole.
+
+        What other programs hold is not in it: it makes a device no less whole (`fit`).
+        """
+        left = {device: -count for device, count in self.used().items()}
+        for given in coming:
+            for device, count in given.items():
+                left[device] += count
+        for device, count in self._promised_to_others(function):
+            left[device] -= count
+        return {device: min(0, count) for device, count in left.items() if device not in self._lost}
+
+    def _promised_to_others(self, function: str) -> Iterable[tuple[str, int]]:
+        for name, held in self._promised.items():
+            if name != function:
+                yield from held.items()
 
     def each(self, revision: Revision) -> int | None:
         """Bytes of one replica on each of its GPUs; None: it is unknown and takes them whole."""
@@ -161,9 +218,9 @@ class Ledger:
         model = revision.model
         if model is None:
             return None
-        simulated = all(device.startswith(SIMULATED_PREFIX) for device in self.capacity)
+        context = max(map(self.context, self.capacity), default=0)
         return Estimate.of(
-            model.weights, cache=model.cache, measured=model.measured, simulated=simulated
+            model.weights, cache=model.cache, measured=model.measured, context=context
         )
 
     def arithmetic(self, revision: Revision) -> str:
@@ -187,7 +244,7 @@ class Ledger:
 
     def holders(self, ignoring: frozenset[str] = frozenset()) -> list[str]:
         """Replicas that hold bytes of some device."""
-        return sorted(r for r, held in self._held.items() if held and r not in ignoring)
+        return sorted(r for r in self._held if self.held(r) and r not in ignoring)
 
     def fit(
         self, revision: Revision, without: frozenset[str] = frozenset(), function: str = ""
@@ -203,9 +260,11 @@ class Ledger:
             function: whose promise is not in its own way.
         """
         config = revision.config
+        if config.gpus and not self.known:
+            return None
         if not config.gpus or not self.capacity:
             return (), 0
-        free = self.free_for(function, without)
+        free = self.free_for(function, map(self.held, without))
         each = self.each(revision)
         if each is not None:
             devices = place(free, gpus=config.gpus, bytes_per_gpu=each)
@@ -220,6 +279,8 @@ class Ledger:
 
     def _taken_without(self, without: frozenset[str], function: str) -> set[str]:
         """Devices that a replica is on, or that are cleared for another function's."""
-        held = [held for replica, held in self._held.items() if replica not in without]
+        held: list[Mapping[str, int]] = [
+            self.held(replica) for replica in self._held if replica not in without
+        ]
         held += [kept for name, kept in self._promised.items() if name != function]
         return {device for holding in held for device in holding}

@@ -35,11 +35,14 @@ class Rollouts:
         if live.rollout and (candidate is None or candidate.number != live.rollout.number):
             # Its replicas are strangers from now on: the scaler ends them.
             live.rollout = None
+            self._world.ledger.forget_promise(live.name)
             self._world.effects.stop_build(live.name)
         if candidate is None or not live.in_progress:
             return
         if live.rollout is None and candidate.number > live.settled:
-            self._begin(live, candidate)
+            if self._world.ledger.known or not candidate.config.gpus:
+                # Not before it is known for which device it is built.
+                self._begin(live, candidate)
         elif live.rollout and live.rollout.stage is Stage.PLACING:
             self._place(live, live.rollout, candidate)
         elif live.rollout and live.rollout.stage is Stage.STARTING:
@@ -115,8 +118,10 @@ class Rollouts:
         ):
             # The old revision serves on while somebody else, who is idle, makes room.
             return
-        elif ledger.fit(candidate, without=own) is not None and not rollout.recreate:
+        elif (fit := ledger.fit(candidate, own)) is not None and not rollout.recreate:
             rollout.recreate = True
+            # Nobody else may take what the old revision gives up, or neither of the two would run.
+            ledger.promise(live.name, fit[0], ledger.each(candidate))
             self._tell(
                 live,
                 number,

@@ -43,7 +43,7 @@ class Scaler:
             if live.rollout is None:
                 self._world.ledger.forget_promise(live.name)
             for replica in current:
-                self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
+                self._end(replica, serving.config)
             return
         load, bounds = self.load(live), _bounds(serving.config)
         rests = _rests(serving.config, current)
@@ -104,7 +104,8 @@ class Scaler:
     ) -> None:
         """Sleepers whose time is up go to zero."""
         sleepers = [
-            Sleeper(replica.id, replica.slept_at)
+            # One that others had sleep was not idle for so long yet.
+            Sleeper(replica.id, replica.slept_at + (sleep_after_s if replica.slept_early else 0.0))
             for replica in current
             if replica.asleep and replica.slept_at is not None
         ]
@@ -117,8 +118,7 @@ class Scaler:
             now=self._world.now(),
         )
         for identity in going:
-            replica = self._world.replicas[identity]
-            self._replicas.drain(replica, patience_s=self.patience_s(config))
+            self._end(self._world.replicas[identity], config)
 
     def _current(self, live: Live, serving: Revision) -> list[Replica]:
         return [r for r in self._world.replicas_of(live.name, serving.number) if not r.draining]
@@ -135,15 +135,37 @@ class Scaler:
         if self._crashes.is_blocked(live):
             self._world.ledger.forget_promise(live.name)
             return
+        stuck: list[Replica] = []
         for replica in current:
             # Those that sleep are back in the time of a copy, where their devices have the room.
-            if missing and replica.asleep and self._sleep.wake(replica):
+            if not missing or not replica.asleep:
+                continue
+            if self._sleep.wake(replica):
                 missing -= 1
+            else:
+                stuck.append(replica)
         for _ in range(missing):
             if self._replicas.start(live, serving) is None:
                 live.no_room = True
-                self._evictions.make_room(live, serving, waiting=load.waiting)
+                self._make_room(live, serving, load, stuck)
                 return
+            if stuck and len(self._current(live, serving)) > serving.config.max_replicas:
+                # It came instead of one whose device others hold.
+                self._end(stuck.pop(), serving.config)
+
+    def _make_room(self, live: Live, serving: Revision, load: Load, stuck: list[Replica]) -> None:
+        """Others go for one more replica: for one that sleeps and comes back, or for a new one."""
+        sleeper = stuck[0] if stuck else None
+        made = self._evictions.make_room(live, serving, waiting=load.waiting, sleeper=sleeper)
+        cleared = set(self._world.ledger.promised(live.name))
+        for replica in stuck:
+            elsewhere = set(replica.devices) != cleared
+            if made and elsewhere and cleared & set(self._world.ledger.held(replica.id)):
+                # It cannot wake there, and what it holds is needed for one that can start.
+                self._end(replica, serving.config)
+
+    def _end(self, replica: Replica, config: FunctionConfig) -> None:
+        self._replicas.drain(replica, patience_s=self.patience_s(config))
 
     def _shrink(
         self,
@@ -172,7 +194,7 @@ class Scaler:
             elif _sleeps_first(live, config, replica):
                 self._sleep.ask(replica)
             else:
-                self._replicas.drain(replica, patience_s=self.patience_s(config))
+                self._end(replica, config)
 
     def load(self, live: Live) -> Load:
         """Demand over all gateways; a wake that was asked for counts as one waiting request."""
@@ -203,7 +225,7 @@ class Scaler:
         number = serving.number if serving else 0
         rolling = live.rollout.number if live.rollout else None
         coming = any(not r.draining for r in self._world.replicas_of(live.name, number))
-        ready = any(r.has_ready for r in self._world.replicas_of(live.name, number))
+        ready = any(r.has_ready or r.asleep for r in self._world.replicas_of(live.name, number))
         for replica in self._world.replicas_of(live.name):
             if replica.draining or replica.revision in (number, rolling):
                 continue
@@ -211,7 +233,7 @@ class Scaler:
                 self._replicas.kill(replica)
             elif serving is not None and (ready or not coming):
                 # Until its successor is ready an old replica still takes the requests.
-                self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
+                self._end(replica, serving.config)
 
 
 def _rests(config: FunctionConfig, current: list[Replica]) -> float | None:

@@ -76,7 +76,9 @@ class Workers:
             self._asleep(replica, slot)
         if event.phase == Phase.DRAINING and event.device_bytes:
             self._measured(replica, event.device_bytes)
-        if event.phase == Phase.READY and slot.phase is Phase.STARTING:
+        if event.phase == Phase.READY and slot.phase is Phase.READY:
+            self._sleep.stayed_awake(replica)
+        elif event.phase == Phase.READY and slot.phase is Phase.STARTING:
             self._ready(replica, slot, seen_to_load=not found_running)
         elif event.phase == Phase.FAILED and slot.phase is Phase.STARTING:
             self._replicas.doom(replica, slot, Signal.INIT_FAILED, event.error or "init failed")
@@ -110,8 +112,11 @@ class Workers:
             if replica.was_ready is False and live.asked_at is not None:
                 live.wakes.append(now - live.asked_at)
             live.asked_at = None
-            if seen_to_load and replica.was_ready is False and not slot.crashes:
+            if slot.roused_at is not None:
+                live.rouses.append(now - slot.roused_at)
+            elif seen_to_load and replica.was_ready is False and not slot.crashes:
                 live.loads.append(max(0.0, self._world.clock.epoch() - slot.started_at))
+        slot.roused_at = None
         replica.was_ready = True
         self._publish(replica)
 
