@@ -99,6 +99,8 @@ class WorkerLinks:
                 error=str(state.get("error", "")),
                 sleeps=bool(state.get("sleeps")),
                 device_bytes=int(state.get("device_bytes", 0)),
+                short_times=int(state.get("short_times", 0)),
+                short_bytes=int(state.get("short_bytes", 0)),
             )
             self._report(told)
 

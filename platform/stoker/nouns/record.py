@@ -64,12 +64,17 @@ class ModelBytes(_Record):
         cache: bytes of one worker's key-value cache at its fullest; 0 for models without one.
         measured: the largest peak of device memory that one worker of it told, in bytes; 0: none
             has yet. Written by the controller.
+        short_times: requests that were refused because the devices had no memory left, counted as
+            far as that matters (`stoker.decide.learn`). Written by the controller.
+        short: bytes that the largest of them would have had to hold in one worker.
     """
 
     key: str
     weights: int = Field(ge=0)
     cache: int = Field(default=0, ge=0)
     measured: int = Field(default=0, ge=0)
+    short_times: int = Field(default=0, ge=0)
+    short: int = Field(default=0, ge=0)
 
 
 class Revision(_Record):

@@ -141,6 +141,8 @@ class State(TypedDict):
 
     ``sleeps``: something in it can leave the device and come back, so that SLEEP is of use.
     ``device_bytes``: the most device memory that it has held so far, if it knows of any.
+    ``short_times``: requests that failed because its devices had none left; ``short_bytes``: the
+    most that one of them would have had to hold at once.
     """
 
     phase: str
@@ -151,6 +153,8 @@ class State(TypedDict):
     sleeps: NotRequired[bool]
     error: NotRequired[str]
     device_bytes: NotRequired[int]
+    short_times: NotRequired[int]
+    short_bytes: NotRequired[int]
 
 
 class ResponseMeta(TypedDict):

@@ -7,7 +7,6 @@ effects out.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from collections.abc import Callable
 import orjson
 
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
-from stoker.models.held import device_peak
 from stoker.nouns.errors import DeadlineExceeded, HandlerFailed, ShuttingDown
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.record import Phase
@@ -26,7 +24,6 @@ from stoker.nouns.wire import (
     Kind,
     ProtocolError,
     RequestMeta,
-    State,
     frame,
     frame_with_meta,
 )
@@ -37,6 +34,7 @@ from stoker.worker.connection import Connection
 from stoker.worker.leaving import Leaving
 from stoker.worker.log import WorkerLog
 from stoker.worker.rest import Rest
+from stoker.worker.state import state_frame
 from stoker.worker.ticket import Ticket
 
 # Every request needs these, and a look-up in an Enum costs ten times that of a global.
@@ -360,22 +358,17 @@ class Desk:
                 self.answer(ticket, answer, ended=time.monotonic())
         self.leave.set()
 
+    def tell_shortage(self) -> None:
+        """A request failed for want of device memory: who places replicas is to know."""
+        for connection in [peer for peer in self._peers if peer.role == "controller"]:
+            self._tell_state(connection)
+
     def _tell_state(self, connection: Connection) -> None:
-        state: State = {
-            "phase": str(self.life.phase),
-            "permits": self._launch.permits,
-            "pid": os.getpid(),
-            "replica": self._launch.replica,
-            "index": self._launch.index,
-        }
-        if self._rest.possible:
-            state["sleeps"] = True
-        if self._error:
-            state["error"] = self._error
-        if connection.role == "controller" and (peak := device_peak(os.environ)):
-            state["device_bytes"] = peak
-        connection.send_now(frame(Kind.STATE, 0, orjson.dumps(state)))
-        if self._error and connection.role == "controller":
+        controller = connection.role == "controller"
+        sleeps, phase = self._rest.possible, self.life.phase
+        told = state_frame(self._launch, phase, sleeps, self._error, to_controller=controller)
+        connection.send_now(told)
+        if self._error and controller:
             self.told_failure.set()
 
     async def part(self, timeout_s: float) -> None:
