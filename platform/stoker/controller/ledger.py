@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from stoker.decide.estimate import CONTEXT_BYTES, Estimate
 from stoker.decide.fit import bytes_per_gpu
+from stoker.decide.learn import learned, modest
 from stoker.decide.place import place
 from stoker.nouns.device import SIMULATED_PREFIX
 from stoker.nouns.quantity import format_bytes, parse_bytes
@@ -206,7 +207,20 @@ class Ledger:
                 yield from held.items()
 
     def each(self, revision: Revision) -> int | None:
-        """Bytes of one replica on each of its GPUs; None: it is unknown and takes them whole."""
+        """Bytes of one replica on each of its GPUs; None: it is unknown and takes them whole.
+
+        With what running out of memory taught (`stoker.decide.learn`), as far as there is so much.
+        """
+        config, known = revision.config, modest(revision)
+        if known is None:
+            return self._unlearned(revision)
+        least = self._unlearned(known)
+        seen = Estimate.of(0, measured=learned(revision.model), context=self._context())
+        each = seen.each(config.workers, config.gpus)
+        # More than there is nobody can have; less than before would be no lesson.
+        return max(least or 0, min(each, self._largest(config.gpus)))
+
+    def _unlearned(self, revision: Revision) -> int | None:
         config = revision.config
         declared = config.env.get("STOKER_GPU_MEMORY")
         if declared:
@@ -214,13 +228,44 @@ class Ledger:
         estimate = self._estimate(revision)
         return estimate.each(config.workers, config.gpus) if estimate else None
 
+    def _largest(self, gpus: int) -> int:
+        """Bytes of the smallest of so many of the largest devices; 0 where there are fewer."""
+        sizes = sorted(self.capacity.values(), reverse=True)
+        return sizes[gpus - 1] if 0 < gpus <= len(sizes) else 0
+
+    def _context(self) -> int:
+        return max(map(self.context, self.capacity), default=0)
+
+    def lesson(self, revision: Revision, promised: int) -> str:
+        """What its replicas lack, in words; empty where they lack nothing.
+
+        Args:
+            revision: that serves.
+            promised: bytes on each GPU that its replicas have; 0: it has none now.
+        """
+        config = revision.config
+        if modest(revision) is None or not config.gpus or not self.capacity:
+            return ""
+        seen = Estimate.of(0, measured=learned(revision.model), context=self._context())
+        each, largest = seen.each(config.workers, config.gpus), self._largest(config.gpus)
+        needs = f"its largest requests need {format_bytes(each)} on a GPU"
+        if each > largest:
+            return (
+                f"{needs}, more than the {format_bytes(largest)} that there is: they get 507, "
+                "smaller ones are served"
+            )
+        if promised and promised < each:
+            return (
+                f"{needs} and it has {format_bytes(promised)}: the next replica gets them if it can"
+            )
+        return ""
+
     def _estimate(self, revision: Revision) -> Estimate | None:
         model = revision.model
-        if model is None:
+        if model is None or not (model.key or model.measured):
             return None
-        context = max(map(self.context, self.capacity), default=0)
         return Estimate.of(
-            model.weights, cache=model.cache, measured=model.measured, context=context
+            model.weights, cache=model.cache, measured=model.measured, context=self._context()
         )
 
     def arithmetic(self, revision: Revision) -> str:

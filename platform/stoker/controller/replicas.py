@@ -8,6 +8,7 @@ import signal
 from stoker.controller.launching import worker_launch
 from stoker.controller.view import Live, Replica, Slot
 from stoker.controller.world import World
+from stoker.decide.fit import workers_on_each
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife
 from stoker.decide.place import deal
 from stoker.nouns.record import Phase, ReplicaRecord, Revision, WorkerRecord
@@ -60,7 +61,7 @@ class Replicas:
         slot.life = WorkerLife(Phase.STARTING, permits=config.permits)
         slot.pid, slot.running, slot.answered, slot.adopted = 0, True, False, False
         slot.ready_at = slot.gone_at = slot.exit_status = slot.restart_at = None
-        slot.roused_at = None
+        slot.roused_at, slot.short_times = None, 0
         slot.doomed = ""
         slot.started_at = world.clock.epoch()
         slot.deadline = world.now() + config.readiness_s
@@ -72,6 +73,7 @@ class Replicas:
             devices=slot.devices,
             home=world.home,
             settings=world.settings,
+            bytes_each=replica.device_bytes // workers_on_each(config.workers, config.gpus),
         )
         world.effects.start_worker(launch)
 

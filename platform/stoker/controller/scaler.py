@@ -8,6 +8,7 @@ from stoker.controller.replicas import Replicas
 from stoker.controller.sleep import Sleep
 from stoker.controller.view import Live, Replica
 from stoker.controller.world import World
+from stoker.decide.learn import modest
 from stoker.decide.rest import Sleeper, awake_bounds, to_zero
 from stoker.decide.scale import Bounds, Load, ReplicaFacts, desired_replicas, victims
 from stoker.nouns.function import FunctionConfig
@@ -57,7 +58,7 @@ class Scaler:
             now=self._world.now(),
         )
         if rests is not None and (load.in_flight or load.waiting):
-            self._rouse(awake)
+            self._rouse(awake, serving)
         if desired > len(awake):
             self._grow(live, serving, desired - len(awake), current, load)
             return
@@ -88,11 +89,11 @@ class Scaler:
         ready = [replica for replica in awake if replica.phase is Phase.READY]
         self._shrink(live, config, ready, min(len(ready), len(awake) - desired), load)
 
-    def _rouse(self, awake: list[Replica]) -> None:
+    def _rouse(self, awake: list[Replica], serving: Revision) -> None:
         """There is work again: workers that fell asleep beside busy ones come back."""
         for replica in awake:
             if replica.drowsy:
-                self._sleep.wake(replica)
+                self._sleep.wake(replica, serving)
 
     def _retire(
         self,
@@ -135,25 +136,36 @@ class Scaler:
         if self._crashes.is_blocked(live):
             self._world.ledger.forget_promise(live.name)
             return
+        missing = self._fill(live, serving, missing, current, load)
+        had = modest(serving)
+        if missing and had is not None:
+            # What it was seen to need is not to be had; what it had before serves most requests.
+            self._fill(live, had, missing, current, load)
+
+    def _fill(
+        self, live: Live, needs: Revision, missing: int, current: list[Replica], load: Load
+    ) -> int:
+        """Wakes and starts what fits; how many are missing then for whom nobody makes room."""
+        live.no_room = False
         stuck: list[Replica] = []
         for replica in current:
             # Those that sleep are back in the time of a copy, where their devices have the room.
             if not missing or not replica.asleep:
                 continue
-            if self._sleep.wake(replica):
+            if self._sleep.wake(replica, needs):
                 missing -= 1
             else:
                 stuck.append(replica)
-        for _ in range(missing):
-            if self._replicas.start(live, serving) is None:
+        for left in range(missing, 0, -1):
+            if self._replicas.start(live, needs) is None:
                 live.no_room = True
-                self._make_room(live, serving, load, stuck)
-                return
-            if stuck and len(self._current(live, serving)) > serving.config.max_replicas:
+                return 0 if self._make_room(live, needs, load, stuck) else left
+            if stuck and len(self._current(live, needs)) > needs.config.max_replicas:
                 # It came instead of one whose device others hold.
-                self._end(stuck.pop(), serving.config)
+                self._end(stuck.pop(), needs.config)
+        return 0
 
-    def _make_room(self, live: Live, serving: Revision, load: Load, stuck: list[Replica]) -> None:
+    def _make_room(self, live: Live, serving: Revision, load: Load, stuck: list[Replica]) -> bool:
         """Others go for one more replica: for one that sleeps and comes back, or for a new one."""
         sleeper = stuck[0] if stuck else None
         made = self._evictions.make_room(live, serving, waiting=load.waiting, sleeper=sleeper)
@@ -163,6 +175,7 @@ class Scaler:
             if made and elsewhere and cleared & set(self._world.ledger.held(replica.id)):
                 # It cannot wake there, and what it holds is needed for one that can start.
                 self._end(replica, serving.config)
+        return made
 
     def _end(self, replica: Replica, config: FunctionConfig) -> None:
         self._replicas.drain(replica, patience_s=self.patience_s(config))

@@ -9,7 +9,7 @@ from stoker.controller.world import World
 from stoker.decide.lifecycle import Signal
 from stoker.decide.rest import Pinned, residue
 from stoker.nouns.quantity import format_bytes
-from stoker.nouns.record import Phase
+from stoker.nouns.record import Phase, Revision
 
 
 class Sleep:
@@ -66,15 +66,12 @@ class Sleep:
         """A worker had work when it was asked: whoever waits for its bytes looks elsewhere."""
         replica.making_room = False
 
-    def wake(self, replica: Replica) -> bool:
-        """Brings its workers back, if their devices have the room again.
+    def wake(self, replica: Replica, revision: Revision) -> bool:
+        """Brings its workers back, if their devices have the room for this revision again.
 
         They are pinned to these devices for life: elsewhere a new replica must start.
         """
         world, name = self._world, replica.function
-        revision = world.revision(replica)
-        if revision is None:
-            return False
         if replica.slept_at is not None:
             if replica.devices:
                 each = world.ledger.room_on(replica.devices, revision, name, replica.id)

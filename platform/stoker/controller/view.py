@@ -38,6 +38,7 @@ class Slot:
         gone_at: its connection ended then; the zygote's word on the exit status may follow.
         restart_at: monotonic seconds at which it is replaced; None: it is not.
         doomed: why it is being killed, told before its exit.
+        short_times: requests of its present process that had failed for want of device memory.
         roused_at: monotonic seconds at which it was told to come back from sleep.
         crashes: monotonic seconds of the crashes in this place since its worker last served.
     """
@@ -52,6 +53,7 @@ class Slot:
     answered: bool = False
     adopted: bool = False
     sleeps: bool = False
+    short_times: int = 0
     deadline: float = 0.0
     ready_at: float | None = None
     roused_at: float | None = None

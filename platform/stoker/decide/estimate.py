@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from stoker.decide.fit import bytes_per_gpu
+from stoker.decide.fit import bytes_per_gpu, workers_on_each
 from stoker.nouns.quantity import format_bytes
 
 ACTIVATIONS_SHARE = 0.25
@@ -60,7 +59,9 @@ class Estimate:
 
     def each(self, workers: int, gpus: int) -> int:
         """Of a replica on each of its GPUs."""
-        return bytes_per_gpu(self.worker, workers, gpus) + self.context * _processes(workers, gpus)
+        return bytes_per_gpu(self.worker, workers, gpus) + self.context * workers_on_each(
+            workers, gpus
+        )
 
     def arithmetic(self, workers: int, gpus: int) -> str:
         """The sum in words, for whoever is refused.
@@ -77,11 +78,7 @@ class Estimate:
             parts = f"measured {format_bytes(self.measured)} x {MEASURED_MARGIN:g}"
         if self.context:
             parts += f" + context {format_bytes(self.context)}"
-        there, spread = _processes(workers, gpus), gpus // workers
+        there, spread = workers_on_each(workers, gpus), gpus // workers
         over = f", spread over {spread} GPUs" if spread > 1 else ""
         who = f"{there} worker{'s' if there > 1 else ''} on a GPU"
         return f"{who} x ({parts}){over} = {format_bytes(self.each(workers, gpus))}"
-
-
-def _processes(workers: int, gpus: int) -> int:
-    return max(1, math.ceil(workers / gpus))

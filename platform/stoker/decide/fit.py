@@ -18,6 +18,15 @@ def bytes_per_gpu(per_worker: int, workers: int, gpus: int) -> int:
     return math.ceil(per_worker / (gpus // workers))
 
 
+def workers_on_each(workers: int, gpus: int) -> int:
+    """The most workers that share one of the replica's GPUs; 1 on none.
+
+    >>> workers_on_each(3, 2), workers_on_each(1, 2), workers_on_each(4, 0)
+    (2, 1, 1)
+    """
+    return max(1, math.ceil(workers / gpus)) if gpus else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Shortfall:
     """Why a replica can never be placed.
