@@ -10,7 +10,7 @@ from stoker.controller.sleep import Sleep
 from stoker.controller.view import Replica
 from stoker.controller.world import World
 from stoker.decide.foreign import foreign_bytes
-from stoker.nouns.device import DeviceSeen
+from stoker.nouns.device import DeviceKind, DeviceSeen
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class Cards:
                 for name, seen in present.items()
                 if seen.device.context_bytes is not None
             },
+            [name for name, seen in present.items() if seen.device.kind is DeviceKind.MIG],
         )
         for name in sorted(world.ledger.lost - before):
             log.error("device %s is lost", name)

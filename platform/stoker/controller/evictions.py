@@ -124,8 +124,8 @@ class Evictions:
         """
         ledger = self._world.ledger
         if ledger.each(revision) is not None:
-            return ledger.free_for(live.name, coming)
-        return ledger.uncleared(live.name, coming)
+            return ledger.usable(revision, ledger.free_for(live.name, coming))
+        return ledger.usable(revision, ledger.uncleared(live.name, coming))
 
     def _residents(self, live: Live) -> Iterator[Resident]:
         """Everybody else's replicas. Its own make way by rules of their own (Recreate)."""

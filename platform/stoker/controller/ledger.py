@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from stoker.decide.estimate import CONTEXT_BYTES, Estimate
-from stoker.decide.fit import bytes_per_gpu
+from stoker.decide.fit import bytes_per_gpu, several_instances, usable
 from stoker.decide.learn import learned, modest
 from stoker.decide.place import place
 from stoker.nouns.device import SIMULATED_PREFIX
@@ -27,6 +27,7 @@ class Ledger:
         self.capacity = dict(capacity)
         self.known = known
         self._contexts: dict[str, int] = {}
+        self._instances: frozenset[str] = frozenset()
         self._held: dict[str, dict[str, int]] = {}
         """By replica, of devices that were never seen as well: they may be seen yet."""
         self._promised: dict[str, dict[str, int]] = {}
@@ -39,6 +40,7 @@ class Ledger:
         present: Mapping[str, int],
         foreign: Mapping[str, int],
         contexts: Mapping[str, int] | None = None,
+        instances: Iterable[str] = (),
     ) -> None:
         """Takes what was seen of the devices.
 
@@ -47,10 +49,12 @@ class Ledger:
                 nothing free until it is back.
             foreign: bytes of each that processes hold which are not ours.
             contexts: bytes that a process takes of each before anything else, where that is known.
+            instances: those that are MIG instances.
         """
         self.known = True
         self.capacity.update(present)
         self._contexts.update(contexts or {})
+        self._instances |= frozenset(instances)
         self._lost = frozenset(self.capacity) - frozenset(present)
         self._foreign = dict(foreign)
 
@@ -65,7 +69,22 @@ class Ledger:
 
     def could_fit(self, revision: Revision) -> bool:
         """Whether a replica fits these devices when they are empty and all there."""
-        return Ledger(self.capacity).fit(revision) is not None
+        return self._emptied(self.capacity).fit(revision) is not None
+
+    def _emptied(self, capacity: Mapping[str, int]) -> Ledger:
+        """These devices, with nothing on them."""
+        empty = Ledger(capacity)
+        empty._contexts, empty._instances = self._contexts, self._instances
+        return empty
+
+    def usable(self, revision: Revision, devices: Mapping[str, int]) -> dict[str, int]:
+        """Those of the devices that a replica may be placed on."""
+        return usable(devices, self._instances, revision.config.workers, revision.config.gpus)
+
+    def several_instances(self, revision: Revision) -> str:
+        """Why it can never be placed because of MIG; empty where that is not the reason."""
+        config = revision.config
+        return several_instances(self.capacity, self._instances, config.workers, config.gpus)
 
     def missing(self, revision: Revision) -> str:
         """Why a replica fits only if lost devices come back; empty where that is not so."""
@@ -73,7 +92,7 @@ class Ledger:
         if not self._lost or not gpus:
             return ""
         left = {name: size for name, size in self.capacity.items() if name not in self._lost}
-        if left and Ledger(left).fit(revision) is not None:
+        if left and self._emptied(left).fit(revision) is not None:
             return ""
         return (
             f"needs {gpus} GPU(s); {len(left)} of {len(self.capacity)} are left: "
@@ -309,7 +328,7 @@ class Ledger:
             return None
         if not config.gpus or not self.capacity:
             return (), 0
-        free = self.free_for(function, map(self.held, without))
+        free = self.usable(revision, self.free_for(function, map(self.held, without)))
         each = self.each(revision)
         if each is not None:
             devices = place(free, gpus=config.gpus, bytes_per_gpu=each)

@@ -50,6 +50,10 @@ class Rollouts:
 
     def _begin(self, live: Live, candidate: Revision) -> None:
         live.rollout = Rollout(candidate.number, Stage.BUILDING, self._world.now())
+        split = self._world.ledger.several_instances(candidate)
+        if split:
+            self.fail(live, FunctionState.ERROR, f"can never fit: {split}")
+            return
         building = self._world.logged(
             f"building revision {candidate.number}",
             state=FunctionState.BUILDING,

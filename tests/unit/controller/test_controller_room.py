@@ -432,3 +432,39 @@ def test_one_that_makes_room_is_not_hurried_by_a_new_controller(gpus: Stage) -> 
     assert (found.draining, found.terminated) == (True, False)
     other.reconciler.stop_all(drain=True)
     assert other.effects.drained_within[victim.id] == pytest.approx(10.0)
+
+
+# MIG
+
+
+def split(*names: str) -> DevicesSeen:
+    kinds = {"M": DeviceKind.MIG, "G": DeviceKind.CUDA}
+    return DevicesSeen(
+        tuple(DeviceSeen(Device(name, kinds[name[0]], 16 * MIB, "", (9, 0))) for name in names)
+    )
+
+
+def test_a_worker_that_would_get_several_mig_instances_is_refused_before_it_is_built(
+    stage: Stage,
+) -> None:
+    stage.happen(split("MIG-a", "MIG-b"))
+    stage.deploy("wide", **gpu(4, gpus=2))
+    assert stage.record("wide").state is FunctionState.ERROR
+    assert "CUDA shows a process only one" in stage.record("wide").message
+    assert stage.effects.builds == []
+    two = {"http": {"kind": "http", "numWorkers": 2}}
+    replica = serve(stage, "pair", **gpu(4, gpus=2, triggers=two))
+    assert [slot.devices for slot in replica.slots] == [("MIG-a",), ("MIG-b",)]
+
+
+def test_beside_mig_instances_one_worker_gets_the_whole_cards(stage: Stage) -> None:
+    stage.happen(split("MIG-a", "GPU-a", "MIG-b", "GPU-b"))
+    zero(stage, "wide", 16, gpus=2)
+    on = {serve(stage, name, **gpu(16)).devices[0]: name for name in "abcd"}
+    settle(stage)
+    stage.wake("wide")
+    gone = {name for name in "abcd" if stage.replica(name).draining}
+    assert gone == {on["GPU-a"], on["GPU-b"]}
+    for name in gone:
+        ends(stage, stage.replica(name))
+    assert set(stage.replica("wide").devices) == {"GPU-a", "GPU-b"}
