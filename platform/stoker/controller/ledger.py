@@ -101,6 +101,8 @@ class Ledger:
 
     def obstacles(self, ignoring: frozenset[str] = frozenset()) -> str:
         """What stands in the way of a replica, for people."""
+        if not self.known:
+            return "a driver that does not answer"
         words = self.holders(ignoring)
         words += [
             f"other programs ({format_bytes(count)} of {device})"

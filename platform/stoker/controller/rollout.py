@@ -40,13 +40,30 @@ class Rollouts:
         if candidate is None or not live.in_progress:
             return
         if live.rollout is None and candidate.number > live.settled:
-            if self._world.ledger.known or not candidate.config.gpus:
-                # Not before it is known for which device it is built.
-                self._begin(live, candidate)
+            self._open(live, candidate)
+        elif live.rollout and live.rollout.stage is Stage.WAITING:
+            self._await_driver(live, live.rollout, candidate)
         elif live.rollout and live.rollout.stage is Stage.PLACING:
             self._place(live, live.rollout, candidate)
         elif live.rollout and live.rollout.stage is Stage.STARTING:
             self._prove(live, live.rollout, candidate)
+
+    def _open(self, live: Live, candidate: Revision) -> None:
+        if self._world.ledger.known or not candidate.config.gpus:
+            self._begin(live, candidate)
+            return
+        live.rollout = Rollout(candidate.number, Stage.WAITING, self._world.now())
+        waiting = "waiting for the GPU driver, which does not answer (controller.log says why)"
+        self._tell(live, candidate.number, waiting, "warning")
+
+    def _await_driver(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
+        limit_s = candidate.config.readiness_s
+        if self._world.ledger.known:
+            self._begin(live, candidate)
+        elif self._world.now() - rollout.since > limit_s:
+            self.fail(
+                live, FunctionState.ERROR, f"the GPU driver did not answer within {limit_s:g} s"
+            )
 
     def _begin(self, live: Live, candidate: Revision) -> None:
         live.rollout = Rollout(candidate.number, Stage.BUILDING, self._world.now())

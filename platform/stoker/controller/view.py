@@ -169,6 +169,8 @@ class Replica:
 class Stage(StrEnum):
     """How far the deployment of a candidate has come."""
 
+    WAITING = "waiting"
+    """For a driver's first answer: the candidate is built for the device that there is."""
     BUILDING = "building"
     PLACING = "placing"
     STARTING = "starting"

@@ -272,12 +272,35 @@ def test_nothing_that_needs_a_gpu_starts_on_the_cpu_while_the_driver_is_silent(
 ) -> None:
     stage.world.ledger.known = False
     stage.deploy("one", **gpu(8))
+    stage.after(5)
     assert stage.effects.builds == []
+    assert "waiting for the GPU driver" in stage.log("one")
     stage.happen(cards())
     stage.after(0.25)
     assert stage.effects.built_for == ["cuda:9.0"]
     stage.built(1, "one")
     assert stage.replica("one").devices == ("SIM-0",)
+
+
+def test_a_driver_that_never_answers_fails_the_deployment_and_says_why(stage: Stage) -> None:
+    stage.world.ledger.known = False
+    stage.deploy("one", readinessTimeoutSeconds=10, **gpu(8))
+    stage.deploy("plain")
+    assert stage.effects.builds == [1], "what needs no GPU waits for no driver"
+    stage.after(11)
+    assert stage.record("one").state is FunctionState.ERROR
+    assert stage.record("one").message == "the GPU driver did not answer within 10 s"
+
+
+def test_a_function_that_is_woken_before_the_driver_answers_waits_for_it(gpus: Stage) -> None:
+    zero(gpus, "one", 8)
+    gpus.world.ledger.known = False
+    gpus.wake("one")
+    assert gpus.world.replicas_of("one") == []
+    assert gpus.record("one").message.endswith("held by a driver that does not answer")
+    gpus.happen(cards())
+    gpus.after(0.25)
+    assert gpus.replica("one").devices == ("SIM-0",)
 
 
 def test_a_card_on_which_others_hold_bytes_is_cleared_for_a_function_that_takes_it_whole(
