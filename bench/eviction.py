@@ -14,6 +14,8 @@ from bench.eviction_traces import (
     alternating,
     diurnal,
     hot_and_rare,
+    recorded,
+    slower,
     stale_favourite,
     zipf,
 )
@@ -21,6 +23,9 @@ from bench.result import CannotRun, Figure, Result, Target, at_most
 
 PATTERNS = (("ABAC", 2), ("ABAC", 1), ("ABAAC", 1), ("ABC", 2), ("AB", 1))
 GAPS_S = (0.5, 1.0, 2.5, 5.0, 8.0, 20.0)
+LIKE_A_CARD = 10.0
+"""Times as long as the recorded loads, which read hundreds of MiB from the page cache: seconds, as
+a load to a card takes. The arrivals stay, so this is no recording any more, and has no target."""
 
 
 def run(context: Context) -> Result:
@@ -29,6 +34,8 @@ def run(context: Context) -> Result:
     groups: list[tuple[str, list[Trace], Target | None]] = [
         ("Zipf", [zipf(seed) for seed in seeds], at_most(0.7)),
         ("diurnal, favourites change", [diurnal(seed) for seed in seeds], at_most(1)),
+        ("recorded", [recorded()], at_most(1)),
+        (f"recorded, loads x {LIKE_A_CARD:g}", [slower(recorded(), LIKE_A_CARD)], None),
     ]
     adversarial = hostile()
     rows = {name: [_all(trace) for trace in traces] for name, traces, _ in groups}
@@ -69,7 +76,7 @@ def _figure(name: str, rows: list[dict[str, Outcome]], target: Target | None) ->
     swaps = [sum(row[policy].swaps for row in rows) for policy in ("Stoker", "LRU")]
     longest = [max(row[policy].longest_s for row in rows) for policy in ("Stoker", "LRU")]
     return Figure(
-        f"cold wait, {name} ({len(rows)} traces), beside LRU",
+        f"cold wait, {name} ({len(rows)} trace{'s' if len(rows) > 1 else ''}), beside LRU",
         ours,
         "s",
         reference=lru,

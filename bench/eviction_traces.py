@@ -1,14 +1,18 @@
-"""Traces to replay: who asks for which model, when. Made from a seed."""
+"""Traces to replay: who asks for which model, when. Made from a seed, or recorded."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 GIB = 1 << 30
+RECORDED = Path(__file__).parent / "eviction_recorded.json"
+"""Written by ``python -m bench.record_trace``; it says itself what was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,24 @@ def diurnal(seed: int, *, models: int = 24, rate: float = 0.8, hours: float = 4.
         turn = int(at / (period / 4)) * 3 % models
         arrivals.append((at, rng.choices(names[turn:] + names[:turn], weights)[0]))
     return Trace("diurnal", known, _two_cards(), arrivals)
+
+
+def recorded() -> Trace:
+    """What a platform was asked for on its simulated card, with what it measured."""
+    told = json.loads(RECORDED.read_text())
+    models = {name: Model(name, **facts) for name, facts in told["models"].items()}
+    names = list(models)
+    arrivals = [(float(at), names[index]) for at, index in told["arrivals"]]
+    return Trace("recorded", models, told["devices"], arrivals)
+
+
+def slower(trace: Trace, times: float) -> Trace:
+    """The same requests at the same moments, of models that take so many times as long to load."""
+    models = {
+        name: Model(name, model.size, model.reload_s * times, model.service_s)
+        for name, model in trace.models.items()
+    }
+    return Trace(f"{trace.name}, loads x {times:g}", models, trace.devices, trace.arrivals)
 
 
 def alternating(

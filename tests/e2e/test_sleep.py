@@ -112,3 +112,37 @@ def test_no_request_is_lost_while_it_falls_asleep_again_and_again(platform: Plat
     for caller in callers:
         caller.join()
     assert set(answers) == {200}
+
+
+def gpu_function(memory: str, **spec: Any) -> dict[str, Any]:
+    env = [
+        {"name": "STOKER_SLEEP_AFTER", "value": "300s"},
+        {"name": "STOKER_GPU_MEMORY", "value": memory},
+    ]
+    return SPEC | {"env": env, "minReplicas": 0, "triggers": {}} | spec
+
+
+def test_one_that_can_sleep_is_put_to_sleep_for_another_and_ended_only_for_its_context(
+    home_dir: Path,
+) -> None:
+    platform = Platform(home_dir)
+    platform.up(devices="sim:1x16GiB+1GiB")
+    try:
+        platform.deploy("deep", CODE, **gpu_function("12GiB"))
+        assert platform.call("deep").status_code == 200
+        (before,) = [worker["pid"] for worker in workers(platform)]
+        platform.deploy("large", CODE, **gpu_function("14GiB"))
+        assert platform.call("large").status_code == 200
+        assert promised(platform) == 15 << 30, "the sleeper's context is on the card still"
+        assert {w["phase"] for w in workers(platform) if w["pid"] == before} == {"asleep"}
+        assert platform.call("deep").text == str(before), "it woke where it slept"
+        assert promised(platform) == 13 << 30
+        platform.deploy("whole", CODE, **gpu_function("16GiB"))
+        assert platform.call("whole").status_code == 200
+        assert promised(platform) == 16 << 30
+        assert len(workers(platform)) == 1, "both contexts had to go"
+        assert platform.call("deep").status_code == 200
+    finally:
+        platform.down()
+        platform.client.close()
+    assert platform.left() == []

@@ -27,7 +27,14 @@ from stoker.api.view import (
 )
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.home import Home
-from stoker.nouns.record import Demand, FunctionRecord, Phase, ReplicaRecord, WorkerRecord
+from stoker.nouns.record import (
+    Demand,
+    FunctionRecord,
+    FunctionState,
+    Phase,
+    ReplicaRecord,
+    WorkerRecord,
+)
 from stoker.nouns.secrecy import mask_text
 from stoker.store import Store
 
@@ -68,6 +75,7 @@ class Overview:
         facts = self.snapshot() if self.snapshot else {}
         rows = [
             self._row(record, replicas, demand[name], rates[name])
+            | {"deviceBytes": held(facts, record, replicas)}
             | {"coldStarts": cold.get(name, 0), "errorShare": failing[name]}
             for name, record in sorted(functions.items())
         ]
@@ -137,6 +145,7 @@ class Overview:
             "name": record.name,
             "project": record.project,
             "state": record.state.value,
+            "shownState": shown_state(record, mine),
             "message": mask_text(record.message, record_secrets(record)),
             "url": f"http://{invocation_address(record.name, self.settings)}",
             "revision": record.current.number,
@@ -147,7 +156,6 @@ class Overview:
             "workersPerReplica": config.workers,
             "gpus": config.gpus,
             "replicas": phases(mine),
-            "deviceBytes": sum(r.device_bytes for r in mine if r.phase is not Phase.ASLEEP),
             "inFlight": demand.in_flight,
             "waiting": demand.waiting,
             "oldestWaitS": demand.oldest_wait_s,
@@ -159,6 +167,30 @@ class Overview:
             "lastScaleTime": record.last_scale_time,
             "updatedAt": record.updated_at,
         }
+
+
+def shown_state(record: FunctionRecord, replicas: list[ReplicaRecord]) -> str:
+    """The state in a word for people: Nuclio has none for a function that sleeps."""
+    asleep = any(replica.phase is Phase.ASLEEP for replica in replicas)
+    at_zero = record.state is FunctionState.SCALED_TO_ZERO
+    return Phase.ASLEEP.value if asleep and at_zero else record.state.value
+
+
+def held(
+    facts: Mapping[str, Any], record: FunctionRecord, replicas: Mapping[str, ReplicaRecord]
+) -> int:
+    """Bytes of all devices that the function's replicas hold, the contexts of sleepers as well.
+
+    Of a replica that the controller does not know: what it was promised.
+    """
+    known = facts.get("functions", {}).get(record.name, {}).get("replicas", {})
+    return sum(
+        known[one.id]["held_bytes"]
+        if one.id in known
+        else (0 if one.phase is Phase.ASLEEP else one.device_bytes)
+        for one in replicas.values()
+        if one.function == record.name
+    )
 
 
 def phases(replicas: list[ReplicaRecord]) -> dict[str, int]:

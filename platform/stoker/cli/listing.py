@@ -40,7 +40,7 @@ def ls(home: str | None, *, as_json: bool) -> None:
             rows.add(
                 function["name"],
                 function["project"],
-                state(function["state"]),
+                state(function["shownState"]),
                 _revision(function),
                 _ready(function),
                 str(function["maxReplicas"]),
@@ -49,18 +49,21 @@ def ls(home: str | None, *, as_json: bool) -> None:
             )
         out, width = console(), screen_width()
         out.print(rows.text(width))
-        for line in _reasons(functions):
-            out.print(_cut(line, width), style="red", markup=False)
+        for line, style in _reasons(functions):
+            out.print(_cut(line, width), style=style, markup=False)
 
 
-def _reasons(functions: list[dict[str, Any]]) -> list[str]:
-    """Why functions are not well, a line each."""
+def _reasons(functions: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Why functions are not well, or what else is to be said of them: each line and its style."""
     reasons = []
     for function in functions:
-        if function["state"] in ("error", "unhealthy"):
-            said = printable(function["message"] or "").strip()
+        said = printable(function["message"] or "").strip()
+        ill = function["state"] in ("error", "unhealthy")
+        # While a deployment is under way the message may be that of the last one.
+        well = function["state"] == "ready" or function["shownState"] == "asleep"
+        if ill or (well and said):
             why = said.splitlines()[0] if said else f"stoker logs {function['name']}"
-            reasons.append(f"{function['name']}: {why}")
+            reasons.append((f"{function['name']}: {why}", "red" if ill else "dim"))
     return reasons
 
 
@@ -179,7 +182,7 @@ def _traffic(functions: list[dict[str, Any]]) -> Table:
     for function in functions:
         rows.add(
             function["name"],
-            state(function["state"]) + _tried(function),
+            state(function["shownState"]) + _tried(function),
             _ready(function),
             str(function["maxReplicas"]),
             str(function["inFlight"]),

@@ -328,7 +328,7 @@ def said(canary: Canary) -> str:
 
 def _fit_together(ledger: Ledger, *revisions: Revision) -> bool:
     """Whether one replica of each fits these devices when nothing else is on them."""
-    empty = Ledger(ledger.capacity)
+    empty = ledger.emptied(ledger.capacity)
     for revision in revisions:
         fit = empty.fit(revision)
         if fit is None:

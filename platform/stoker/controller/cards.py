@@ -6,10 +6,11 @@ import logging
 
 from stoker.controller.happenings import DevicesSeen
 from stoker.controller.replicas import Replicas
+from stoker.controller.sleep import Sleep
 from stoker.controller.view import Replica
 from stoker.controller.world import World
 from stoker.decide.foreign import foreign_bytes
-from stoker.nouns.device import DeviceSeen
+from stoker.nouns.device import DeviceKind, DeviceSeen
 
 log = logging.getLogger(__name__)
 
@@ -17,9 +18,10 @@ log = logging.getLogger(__name__)
 class Cards:
     """Takes what was seen of the devices into the ledger. What others hold ends nobody."""
 
-    def __init__(self, world: World, replicas: Replicas) -> None:
+    def __init__(self, world: World, replicas: Replicas, sleep: Sleep) -> None:
         self._world = world
         self._replicas = replicas
+        self._sleep = sleep
 
     def seen(self, event: DevicesSeen) -> list[str]:
         """The functions that may have to move."""
@@ -27,9 +29,16 @@ class Cards:
         before = world.ledger.lost
         present = {seen.device.id: seen for seen in event.seen}
         world.devices.update(present)
+        self._sleep.weigh()
         world.ledger.see(
             {name: seen.device.total_bytes for name, seen in present.items()},
             {name: self._foreign(seen) for name, seen in present.items()},
+            {
+                name: seen.device.context_bytes
+                for name, seen in present.items()
+                if seen.device.context_bytes is not None
+            },
+            [name for name, seen in present.items() if seen.device.kind is DeviceKind.MIG],
         )
         for name in sorted(world.ledger.lost - before):
             log.error("device %s is lost", name)

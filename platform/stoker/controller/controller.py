@@ -123,7 +123,7 @@ class Controller:
     async def _new_reconciler(self, hands: Hands, watch: DeviceWatch) -> Reconciler:
         """It knows the devices before it places anything."""
         seen = await asyncio.to_thread(watch.look)
-        world = World(hands, SystemClock(), self._settings, self._home, Ledger({}))
+        world = World(hands, SystemClock(), self._settings, self._home, Ledger({}, known=False))
         reconciler = Reconciler(world)
         if seen is not None:
             reconciler.handle(seen)

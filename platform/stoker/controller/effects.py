@@ -34,8 +34,8 @@ class Effects(Protocol):
     def watch_worker(self, replica: str, index: int, socket: str) -> None:
         """Connects to its socket. Comes back as WorkerStated …, then WorkerGone."""
 
-    def drain_worker(self, replica: str, index: int) -> None:
-        """Asks it to finish what it has and exit."""
+    def drain_worker(self, replica: str, index: int, within_s: float) -> None:
+        """Asks it to finish what it has within so many seconds, and exit."""
 
     def sleep_worker(self, replica: str, index: int) -> None:
         """Asks it to leave the device, unless it has work. Comes back as WorkerStated, or not."""

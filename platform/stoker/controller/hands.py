@@ -109,9 +109,9 @@ class Hands:
         """Connects to the worker's socket."""
         self.links.watch(replica, index, socket)
 
-    def drain_worker(self, replica: str, index: int) -> None:
+    def drain_worker(self, replica: str, index: int, within_s: float) -> None:
         """Sends DRAIN."""
-        self.links.drain(replica, index)
+        self.links.drain(replica, index, within_s)
 
     def sleep_worker(self, replica: str, index: int) -> None:
         """Sends SLEEP."""

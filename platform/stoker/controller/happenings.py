@@ -91,6 +91,8 @@ class WorkerStated:
     """The worker told its phase over its socket.
 
     ``sleeps``: it can leave its device. ``device_bytes``: the most device memory that it has held.
+    ``short_times``: requests of its that failed for want of it, and ``short_bytes`` what the
+    largest of them would have needed in all.
     """
 
     replica: str
@@ -100,6 +102,8 @@ class WorkerStated:
     error: str = ""
     sleeps: bool = False
     device_bytes: int = 0
+    short_times: int = 0
+    short_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,9 @@ def worker_launch(
     devices: tuple[str, ...],
     home: Home,
     settings: ControllerSettings,
+    bytes_each: int = 0,
 ) -> WorkerLaunch:
-    """What the zygote is told about one worker."""
+    """What the zygote is told about one worker; ``bytes_each``: its share of each device."""
     batch = config.batch
     threads = worker_threads(settings.cores, config.workers)
     trigger_kind, trigger_name = config.worker_trigger
@@ -61,7 +62,8 @@ def worker_launch(
         code_dir=revision.code_dir or "",
         site_dir=revision.site_dir,
         handler=config.spec.handler,
-        env=_environment(config, replica, devices, threads, home, settings),
+        env=_environment(config, replica, devices, threads, home, settings)
+        | ({"STOKER_GPU_BYTES": str(bytes_each)} if devices else {}),
         permits=config.permits,
         asynchronous=config.http_trigger.mode == "async",
         batch_size=batch.batch_size if batch else 0,

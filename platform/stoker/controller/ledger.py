@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from stoker.decide.estimate import Estimate
-from stoker.decide.fit import bytes_per_gpu
+from stoker.decide.estimate import CONTEXT_BYTES, Estimate
+from stoker.decide.fit import bytes_per_gpu, several_instances, usable
+from stoker.decide.learn import learned, modest
 from stoker.decide.place import place
 from stoker.nouns.device import SIMULATED_PREFIX
 from stoker.nouns.quantity import format_bytes, parse_bytes
@@ -16,25 +17,44 @@ class Ledger:
     """Bytes by device and replica. Single writer: the reconciler.
 
     It lives in memory and is rebuilt from the replica records, which carry devices and bytes.
+
+    Args:
+        capacity: bytes of each device.
+        known: False until the devices were looked at: until then nothing that needs one is placed.
     """
 
-    def __init__(self, capacity: Mapping[str, int]) -> None:
+    def __init__(self, capacity: Mapping[str, int], *, known: bool = True) -> None:
         self.capacity = dict(capacity)
+        self.known = known
+        self._contexts: dict[str, int] = {}
+        self._instances: frozenset[str] = frozenset()
         self._held: dict[str, dict[str, int]] = {}
+        """By replica, of devices that were never seen as well: they may be seen yet."""
         self._promised: dict[str, dict[str, int]] = {}
         """By function: what is being cleared for it. Nobody else may take those bytes meanwhile."""
         self._foreign: dict[str, int] = {}
         self._lost: frozenset[str] = frozenset()
 
-    def see(self, present: Mapping[str, int], foreign: Mapping[str, int]) -> None:
+    def see(
+        self,
+        present: Mapping[str, int],
+        foreign: Mapping[str, int],
+        contexts: Mapping[str, int] | None = None,
+        instances: Iterable[str] = (),
+    ) -> None:
         """Takes what was seen of the devices.
 
         Args:
             present: bytes of each device that is there. One that was and is not is closed: it has
                 nothing free until it is back.
             foreign: bytes of each that processes hold which are not ours.
+            contexts: bytes that a process takes of each before anything else, where that is known.
+            instances: those that are MIG instances.
         """
+        self.known = True
         self.capacity.update(present)
+        self._contexts.update(contexts or {})
+        self._instances |= frozenset(instances)
         self._lost = frozenset(self.capacity) - frozenset(present)
         self._foreign = dict(foreign)
 
@@ -49,7 +69,22 @@ class Ledger:
 
     def could_fit(self, revision: Revision) -> bool:
         """Whether a replica fits these devices when they are empty and all there."""
-        return Ledger(self.capacity).fit(revision) is not None
+        return self.emptied(self.capacity).fit(revision) is not None
+
+    def emptied(self, capacity: Mapping[str, int]) -> Ledger:
+        """These devices, with nothing on them."""
+        empty = Ledger(capacity)
+        empty._contexts, empty._instances = self._contexts, self._instances
+        return empty
+
+    def usable(self, revision: Revision, devices: Mapping[str, int]) -> dict[str, int]:
+        """Those of the devices that a replica may be placed on."""
+        return usable(devices, self._instances, revision.config.workers, revision.config.gpus)
+
+    def several_instances(self, revision: Revision) -> str:
+        """Why it can never be placed because of MIG; empty where that is not the reason."""
+        config = revision.config
+        return several_instances(self.capacity, self._instances, config.workers, config.gpus)
 
     def missing(self, revision: Revision) -> str:
         """Why a replica fits only if lost devices come back; empty where that is not so."""
@@ -57,7 +92,7 @@ class Ledger:
         if not self._lost or not gpus:
             return ""
         left = {name: size for name, size in self.capacity.items() if name not in self._lost}
-        if left and Ledger(left).fit(revision) is not None:
+        if left and self.emptied(left).fit(revision) is not None:
             return ""
         return (
             f"needs {gpus} GPU(s); {len(left)} of {len(self.capacity)} are left: "
@@ -66,6 +101,8 @@ class Ledger:
 
     def obstacles(self, ignoring: frozenset[str] = frozenset()) -> str:
         """What stands in the way of a replica, for people."""
+        if not self.known:
+            return "a driver that does not answer"
         words = self.holders(ignoring)
         words += [
             f"other programs ({format_bytes(count)} of {device})"
@@ -86,23 +123,45 @@ class Ledger:
     def used(self) -> dict[str, int]:
         """Promised bytes by device."""
         used = dict.fromkeys(self.capacity, 0)
-        for holding in self._held.values():
-            for device, count in holding.items():
+        for replica in self._held:
+            for device, count in self.held(replica).items():
                 used[device] += count
         return used
 
-    def take(self, replica: str, devices: tuple[str, ...], bytes_each: int) -> None:
-        """Promises ``bytes_each`` of each device; devices that are gone are ignored."""
-        self._held[replica] = {
-            device: min(bytes_each, self.capacity[device])
-            for device in devices
-            if device in self.capacity
-        }
+    def context(self, device: str) -> int:
+        """Bytes that a process takes of the device before anything else, and keeps asleep."""
+        usual = 0 if device.startswith(SIMULATED_PREFIX) else CONTEXT_BYTES
+        return self._contexts.get(device, usual)
 
-    def has_room(self, function: str, devices: tuple[str, ...], bytes_each: int) -> bool:
-        """Whether these very devices have that much free now, less what others were promised."""
-        free = self.free_for(function)
-        return all(free.get(device, 0) >= bytes_each for device in devices)
+    def take(self, replica: str, devices: tuple[str, ...], bytes_each: int) -> None:
+        """Promises ``bytes_each`` of each device."""
+        self._held[replica] = dict.fromkeys(devices, bytes_each)
+
+    def keep(self, replica: str, left: Mapping[str, int]) -> None:
+        """The replica sleeps, and holds no more than this, by device."""
+        self._held[replica] = {device: count for device, count in left.items() if count}
+
+    def room_on(
+        self, devices: tuple[str, ...], revision: Revision, function: str, sleeper: str
+    ) -> int | None:
+        """Bytes on each of these very devices for a replica that comes back to them.
+
+        None: they have not that much free, less what others were promised.
+
+        Args:
+            devices: that its workers are pinned to.
+            revision: that it runs.
+            function: whose promise is not in its own way.
+            sleeper: the replica, whose own bytes are not in its way either.
+        """
+        gone = frozenset({sleeper})
+        free = self.free_for(function, [self.held(sleeper)])
+        each = self.each(revision)
+        if each is not None:
+            return each if all(free.get(device, 0) >= each for device in devices) else None
+        if self._taken_without(gone, function) & set(devices) or not set(devices) <= set(free):
+            return None
+        return max((free[device] for device in devices), default=0)
 
     def give_back(self, replica: str) -> None:
         """The replica's processes are gone."""
@@ -110,7 +169,11 @@ class Ledger:
 
     def held(self, replica: str) -> Mapping[str, int]:
         """What the replica holds, by device."""
-        return self._held.get(replica, {})
+        return {
+            device: min(count, self.capacity[device])
+            for device, count in self._held.get(replica, {}).items()
+            if device in self.capacity
+        }
 
     def promise(self, function: str, devices: tuple[str, ...], bytes_each: int | None) -> None:
         """Keeps room for a function's next replica; ``None`` bytes are the devices whole."""
@@ -127,29 +190,58 @@ class Ledger:
         """It has started, or wants no replica any more."""
         self._promised.pop(function, None)
 
-    def free_for(self, function: str, leaving: Iterable[str] = ()) -> dict[str, int]:
+    def free_for(self, function: str, coming: Iterable[Mapping[str, int]] = ()) -> dict[str, int]:
         """Free bytes by device, less what others were promised; never negative.
 
         Args:
             function: for whom; its own promise is no obstacle.
-            leaving: replicas whose bytes count as given back.
+            coming: bytes by device that count as given back.
         """
         used = self.used()
         free = {
             device: size - used[device] - self._foreign.get(device, 0)
             for device, size in self.capacity.items()
         }
-        kept = [held for name, held in self._promised.items() if name != function]
-        for replica in leaving:
-            for device, count in self.held(replica).items():
+        for given in coming:
+            for device, count in given.items():
                 free[device] += count
-        for held in kept:
-            for device, count in held.items():
-                free[device] -= count
+        for device, count in self._promised_to_others(function):
+            free[device] -= count
         return {device: max(0, left) for device, left in free.items() if device not in self._lost}
 
+    def uncleared(self, function: str, coming: Iterable[Mapping[str, int]] = ()) -> dict[str, int]:
+        """Below zero by what replicas hold of each device, for whoever takes devices whole.
+
+        What other programs hold is not in it: it makes a device no less whole (`fit`).
+        """
+        left = {device: -count for device, count in self.used().items()}
+        for given in coming:
+            for device, count in given.items():
+                left[device] += count
+        for device, count in self._promised_to_others(function):
+            left[device] -= count
+        return {device: min(0, count) for device, count in left.items() if device not in self._lost}
+
+    def _promised_to_others(self, function: str) -> Iterable[tuple[str, int]]:
+        for name, held in self._promised.items():
+            if name != function:
+                yield from held.items()
+
     def each(self, revision: Revision) -> int | None:
-        """Bytes of one replica on each of its GPUs; None: it is unknown and takes them whole."""
+        """Bytes of one replica on each of its GPUs; None: it is unknown and takes them whole.
+
+        With what running out of memory taught (`stoker.decide.learn`), as far as there is so much.
+        """
+        config, known = revision.config, modest(revision)
+        if known is None:
+            return self._unlearned(revision)
+        least = self._unlearned(known)
+        seen = Estimate.of(0, measured=learned(revision.model), context=self._context())
+        each = seen.each(config.workers, config.gpus)
+        # More than there is nobody can have; less than before would be no lesson.
+        return max(least or 0, min(each, self._largest(config.gpus)))
+
+    def _unlearned(self, revision: Revision) -> int | None:
         config = revision.config
         declared = config.env.get("STOKER_GPU_MEMORY")
         if declared:
@@ -157,13 +249,44 @@ class Ledger:
         estimate = self._estimate(revision)
         return estimate.each(config.workers, config.gpus) if estimate else None
 
+    def _largest(self, gpus: int) -> int:
+        """Bytes of the smallest of so many of the largest devices; 0 where there are fewer."""
+        sizes = sorted(self.capacity.values(), reverse=True)
+        return sizes[gpus - 1] if 0 < gpus <= len(sizes) else 0
+
+    def _context(self) -> int:
+        return max(map(self.context, self.capacity), default=0)
+
+    def lesson(self, revision: Revision, promised: int) -> str:
+        """What its replicas lack, in words; empty where they lack nothing.
+
+        Args:
+            revision: that serves.
+            promised: bytes on each GPU that its replicas have; 0: it has none now.
+        """
+        config = revision.config
+        if modest(revision) is None or not config.gpus or not self.capacity:
+            return ""
+        seen = Estimate.of(0, measured=learned(revision.model), context=self._context())
+        each, largest = seen.each(config.workers, config.gpus), self._largest(config.gpus)
+        needs = f"its largest requests need {format_bytes(each)} on a GPU"
+        if each > largest:
+            return (
+                f"{needs}, more than the {format_bytes(largest)} that there is: they get 507, "
+                "smaller ones are served"
+            )
+        if promised and promised < each:
+            return (
+                f"{needs} and it has {format_bytes(promised)}: the next replica gets them if it can"
+            )
+        return ""
+
     def _estimate(self, revision: Revision) -> Estimate | None:
         model = revision.model
-        if model is None:
+        if model is None or not (model.key or model.measured):
             return None
-        simulated = all(device.startswith(SIMULATED_PREFIX) for device in self.capacity)
         return Estimate.of(
-            model.weights, cache=model.cache, measured=model.measured, simulated=simulated
+            model.weights, cache=model.cache, measured=model.measured, context=self._context()
         )
 
     def arithmetic(self, revision: Revision) -> str:
@@ -187,7 +310,7 @@ class Ledger:
 
     def holders(self, ignoring: frozenset[str] = frozenset()) -> list[str]:
         """Replicas that hold bytes of some device."""
-        return sorted(r for r, held in self._held.items() if held and r not in ignoring)
+        return sorted(r for r in self._held if self.held(r) and r not in ignoring)
 
     def fit(
         self, revision: Revision, without: frozenset[str] = frozenset(), function: str = ""
@@ -203,9 +326,11 @@ class Ledger:
             function: whose promise is not in its own way.
         """
         config = revision.config
+        if config.gpus and not self.known:
+            return None
         if not config.gpus or not self.capacity:
             return (), 0
-        free = self.free_for(function, without)
+        free = self.usable(revision, self.free_for(function, map(self.held, without)))
         each = self.each(revision)
         if each is not None:
             devices = place(free, gpus=config.gpus, bytes_per_gpu=each)
@@ -220,6 +345,8 @@ class Ledger:
 
     def _taken_without(self, without: frozenset[str], function: str) -> set[str]:
         """Devices that a replica is on, or that are cleared for another function's."""
-        held = [held for replica, held in self._held.items() if replica not in without]
+        held: list[Mapping[str, int]] = [
+            self.held(replica) for replica in self._held if replica not in without
+        ]
         held += [kept for name, kept in self._promised.items() if name != function]
         return {device for holding in held for device in holding}

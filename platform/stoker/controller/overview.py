@@ -62,6 +62,7 @@ def _function(world: World, live: Live) -> dict[str, Any]:
                 "phase": str(replica.phase),
                 "revision": replica.revision,
                 "devices": list(replica.devices),
+                "held_bytes": sum(world.ledger.held(replica.id).values()),
                 "pids": [slot.pid for slot in replica.slots],
             }
             for replica in world.replicas_of(live.name)

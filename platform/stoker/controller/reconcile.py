@@ -58,13 +58,13 @@ class Reconciler:
         self._ownerless: set[str] = set()
         """Functions without a record of whom code or workers were found."""
         self.crashes = Crashes(world, self.replicas)
-        evictions = Evictions(world, self.replicas)
+        evictions = Evictions(world, self.replicas, sleep)
         self._canaries = Canaries(world, self.replicas, evictions)
         self._rollouts = Rollouts(world, self.replicas, self.crashes, evictions, self._canaries)
         self._scaler = Scaler(world, self.replicas, self.crashes, evictions, sleep)
         self._status = Status(world, self.crashes)
         self._workers = Workers(world, self.replicas, sleep, self._crashed)
-        self._cards = Cards(world, self.replicas)
+        self._cards = Cards(world, self.replicas, sleep)
 
     def handle(self, event: Happening) -> None:
         """Takes one happening to its end. No event can end the controller."""
@@ -231,6 +231,7 @@ class Reconciler:
     def _succeed(self, live: Live, record: FunctionRecord) -> None:
         """Its deletion was missed: another function has its name, and nothing of it but that."""
         self.world.effects.stop_build(live.name)
+        self.world.ledger.forget_promise(live.name)
         self._end_all(live.name)
         self.world.functions[live.name] = self._live(record)
 

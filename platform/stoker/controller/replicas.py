@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 
 from stoker.controller.launching import worker_launch
 from stoker.controller.view import Live, Replica, Slot
 from stoker.controller.world import World
+from stoker.decide.fit import workers_on_each
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife
 from stoker.decide.place import deal
 from stoker.nouns.record import Phase, ReplicaRecord, Revision, WorkerRecord
@@ -59,6 +61,7 @@ class Replicas:
         slot.life = WorkerLife(Phase.STARTING, permits=config.permits)
         slot.pid, slot.running, slot.answered, slot.adopted = 0, True, False, False
         slot.ready_at = slot.gone_at = slot.exit_status = slot.restart_at = None
+        slot.roused_at, slot.short_times = None, 0
         slot.doomed = ""
         slot.started_at = world.clock.epoch()
         slot.deadline = world.now() + config.readiness_s
@@ -70,6 +73,7 @@ class Replicas:
             devices=slot.devices,
             home=world.home,
             settings=world.settings,
+            bytes_each=replica.device_bytes // workers_on_each(config.workers, config.gpus),
         )
         world.effects.start_worker(launch)
 
@@ -96,7 +100,7 @@ class Replicas:
         if live is not None:
             live.active_at = world.now()
         if record.draining:
-            self.drain(replica)
+            self.drain(replica, patience_s=math.inf if record.unhurried else None)
 
     def drain(self, replica: Replica, *, patience_s: float | None = None) -> None:
         """Ends the replica without losing what its workers have accepted.
@@ -111,9 +115,11 @@ class Replicas:
             patience_s = self.termination_s(replica)
         if replica.draining:
             # Evicted, it may finish in its own time; deleted or shut down, it may not.
-            replica.drain_deadline = min(replica.drain_deadline, world.now() + patience_s)
+            if world.now() + patience_s < replica.drain_deadline:
+                replica.drain_deadline = world.now() + patience_s
+                self._tell_to_drain(replica, patience_s)
             return
-        replica.draining = True
+        replica.draining, replica.unhurried = True, patience_s == math.inf
         replica.drain_deadline = world.now() + patience_s
         for slot in replica.slots:
             slot.restart_at = None
@@ -124,9 +130,12 @@ class Replicas:
             self.remove(replica)
             return
         world.effects.put_replica(replica.record())
+        self._tell_to_drain(replica, patience_s)
+
+    def _tell_to_drain(self, replica: Replica, patience_s: float) -> None:
         for slot in replica.slots:
             if slot.running:
-                world.effects.drain_worker(replica.id, slot.index)
+                self._world.effects.drain_worker(replica.id, slot.index, patience_s)
 
     def withdraw_unanswered(self, replica: Replica) -> None:
         """Takes back launches that no zygote has answered: there is nothing to wait for.

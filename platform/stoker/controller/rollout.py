@@ -42,18 +42,42 @@ class Rollouts:
         if live.rollout and (candidate is None or candidate.number != live.rollout.number):
             # Its replicas are strangers from now on: the scaler ends them.
             live.rollout = None
+            self._world.ledger.forget_promise(live.name)
             self._world.effects.stop_build(live.name)
         if candidate is None or not live.in_progress:
             return
         if live.rollout is None and candidate.number > live.settled:
-            self._begin(live, candidate)
+            self._open(live, candidate)
+        elif live.rollout and live.rollout.stage is Stage.WAITING:
+            self._await_driver(live, live.rollout, candidate)
         elif live.rollout and live.rollout.stage is Stage.PLACING:
             self._place(live, live.rollout, candidate)
         elif live.rollout and live.rollout.stage is Stage.STARTING:
             self._prove(live, live.rollout, candidate)
 
+    def _open(self, live: Live, candidate: Revision) -> None:
+        if self._world.ledger.known or not candidate.config.gpus:
+            self._begin(live, candidate)
+            return
+        live.rollout = Rollout(candidate.number, Stage.WAITING, self._world.now())
+        waiting = "waiting for the GPU driver, which does not answer (controller.log says why)"
+        self._tell(live, candidate.number, waiting, "warning")
+
+    def _await_driver(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
+        limit_s = candidate.config.readiness_s
+        if self._world.ledger.known:
+            self._begin(live, candidate)
+        elif self._world.now() - rollout.since > limit_s:
+            self.fail(
+                live, FunctionState.ERROR, f"the GPU driver did not answer within {limit_s:g} s"
+            )
+
     def _begin(self, live: Live, candidate: Revision) -> None:
         live.rollout = Rollout(candidate.number, Stage.BUILDING, self._world.now())
+        split = self._world.ledger.several_instances(candidate)
+        if split:
+            self.fail(live, FunctionState.ERROR, f"can never fit: {split}")
+            return
         building = self._world.logged(
             f"building revision {candidate.number}",
             state=FunctionState.BUILDING,
@@ -117,7 +141,7 @@ class Rollouts:
         own = frozenset(r.id for r in self._world.replicas_of(live.name))
         others = frozenset(self._world.replicas) - own
         trial = self._canaries.spec_for(live, candidate)
-        own_helps = ledger.fit(candidate, without=own) is not None
+        alone = ledger.fit(candidate, without=own)
         own_in_the_way = (
             ledger.fit(candidate, without=own | others) is not None
             and ledger.fit(candidate, without=others) is None
@@ -139,8 +163,10 @@ class Rollouts:
         elif trial and own_in_the_way:
             # To stop what serves for what is only tried out would cost the requests.
             self.fail(live, FunctionState.ERROR, self._canaries.refusal(live, candidate))
-        elif not trial and own_helps and not rollout.recreate:
+        elif not trial and alone is not None and not rollout.recreate:
             rollout.recreate = True
+            # Nobody else may take what the old revision gives up, or neither of the two would run.
+            ledger.promise(live.name, alone[0], ledger.each(candidate))
             self._tell(
                 live,
                 number,

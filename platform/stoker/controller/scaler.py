@@ -8,6 +8,7 @@ from stoker.controller.replicas import Replicas
 from stoker.controller.sleep import Sleep
 from stoker.controller.view import Live, Replica
 from stoker.controller.world import World
+from stoker.decide.learn import modest
 from stoker.decide.rest import Sleeper, awake_bounds, to_zero
 from stoker.decide.scale import Bounds, Load, ReplicaFacts, desired_replicas, victims
 from stoker.nouns.function import FunctionConfig
@@ -43,7 +44,7 @@ class Scaler:
             if live.rollout is None:
                 self._world.ledger.forget_promise(live.name)
             for replica in current:
-                self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
+                self._end(replica, serving.config)
             return
         load, bounds = self.load(live), _bounds(serving.config)
         rests = _rests(serving.config, current)
@@ -57,7 +58,7 @@ class Scaler:
             now=self._world.now(),
         )
         if rests is not None and (load.in_flight or load.waiting):
-            self._rouse(awake)
+            self._rouse(awake, serving)
         if desired > len(awake):
             self._grow(live, serving, desired - len(awake), current, load)
             return
@@ -88,11 +89,11 @@ class Scaler:
         ready = [replica for replica in awake if replica.phase is Phase.READY]
         self._shrink(live, config, ready, min(len(ready), len(awake) - desired), load)
 
-    def _rouse(self, awake: list[Replica]) -> None:
+    def _rouse(self, awake: list[Replica], serving: Revision) -> None:
         """There is work again: workers that fell asleep beside busy ones come back."""
         for replica in awake:
             if replica.drowsy:
-                self._sleep.wake(replica)
+                self._sleep.wake(replica, serving)
 
     def _retire(
         self,
@@ -104,7 +105,8 @@ class Scaler:
     ) -> None:
         """Sleepers whose time is up go to zero."""
         sleepers = [
-            Sleeper(replica.id, replica.slept_at)
+            # One that others had sleep was not idle for so long yet.
+            Sleeper(replica.id, replica.slept_at + (sleep_after_s if replica.slept_early else 0.0))
             for replica in current
             if replica.asleep and replica.slept_at is not None
         ]
@@ -117,8 +119,7 @@ class Scaler:
             now=self._world.now(),
         )
         for identity in going:
-            replica = self._world.replicas[identity]
-            self._replicas.drain(replica, patience_s=self.patience_s(config))
+            self._end(self._world.replicas[identity], config)
 
     def _current(self, live: Live, serving: Revision) -> list[Replica]:
         return [r for r in self._world.replicas_of(live.name, serving.number) if not r.draining]
@@ -135,15 +136,49 @@ class Scaler:
         if self._crashes.is_blocked(live):
             self._world.ledger.forget_promise(live.name)
             return
+        missing = self._fill(live, serving, missing, current, load)
+        had = modest(serving)
+        if missing and had is not None:
+            # What it was seen to need is not to be had; what it had before serves most requests.
+            self._fill(live, had, missing, current, load)
+
+    def _fill(
+        self, live: Live, needs: Revision, missing: int, current: list[Replica], load: Load
+    ) -> int:
+        """Wakes and starts what fits; how many are missing then for whom nobody makes room."""
+        live.no_room = False
+        stuck: list[Replica] = []
         for replica in current:
             # Those that sleep are back in the time of a copy, where their devices have the room.
-            if missing and replica.asleep and self._sleep.wake(replica):
+            if not missing or not replica.asleep:
+                continue
+            if self._sleep.wake(replica, needs):
                 missing -= 1
-        for _ in range(missing):
-            if self._replicas.start(live, serving) is None:
+            else:
+                stuck.append(replica)
+        for left in range(missing, 0, -1):
+            if self._replicas.start(live, needs) is None:
                 live.no_room = True
-                self._evictions.make_room(live, serving, waiting=load.waiting)
-                return
+                return 0 if self._make_room(live, needs, load, stuck) else left
+            if stuck and len(self._current(live, needs)) > needs.config.max_replicas:
+                # It came instead of one whose device others hold.
+                self._end(stuck.pop(), needs.config)
+        return 0
+
+    def _make_room(self, live: Live, serving: Revision, load: Load, stuck: list[Replica]) -> bool:
+        """Others go for one more replica: for one that sleeps and comes back, or for a new one."""
+        sleeper = stuck[0] if stuck else None
+        made = self._evictions.make_room(live, serving, waiting=load.waiting, sleeper=sleeper)
+        cleared = set(self._world.ledger.promised(live.name))
+        for replica in stuck:
+            elsewhere = set(replica.devices) != cleared
+            if made and elsewhere and cleared & set(self._world.ledger.held(replica.id)):
+                # It cannot wake there, and what it holds is needed for one that can start.
+                self._end(replica, serving.config)
+        return made
+
+    def _end(self, replica: Replica, config: FunctionConfig) -> None:
+        self._replicas.drain(replica, patience_s=self.patience_s(config))
 
     def _shrink(
         self,
@@ -172,7 +207,7 @@ class Scaler:
             elif _sleeps_first(live, config, replica):
                 self._sleep.ask(replica)
             else:
-                self._replicas.drain(replica, patience_s=self.patience_s(config))
+                self._end(replica, config)
 
     def load(self, live: Live) -> Load:
         """Demand over all gateways; a wake that was asked for counts as one waiting request."""
@@ -207,7 +242,7 @@ class Scaler:
         rolling = live.rollout.number if live.rollout else None
         tried = live.record.canary.revision.number if live.record.canary else None
         coming = any(not r.draining for r in self._world.replicas_of(live.name, number))
-        ready = any(r.has_ready for r in self._world.replicas_of(live.name, number))
+        ready = any(r.has_ready or r.asleep for r in self._world.replicas_of(live.name, number))
         for replica in self._world.replicas_of(live.name):
             if replica.draining or replica.revision in (number, rolling, tried):
                 continue
@@ -218,7 +253,7 @@ class Scaler:
                 self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
             elif serving is not None and (ready or not coming):
                 # Until its successor is ready an old replica still takes the requests.
-                self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
+                self._end(replica, serving.config)
 
 
 def _rests(config: FunctionConfig, current: list[Replica]) -> float | None:

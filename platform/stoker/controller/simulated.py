@@ -20,7 +20,7 @@ from stoker.nouns.device import (
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.quantity import parse_bytes, parse_device_memory
 
-_SPEC = re.compile(r"sim:(\d{1,2})x(.+)")
+_SPEC = re.compile(r"sim:(\d{1,2})x([^+]+)(?:\+(.+))?")
 
 
 class Rehearsal(BaseModel):
@@ -43,10 +43,15 @@ _FILE = TypeAdapter(dict[str, Rehearsal])
 
 
 def simulated_devices(spec: str) -> tuple[Device, ...]:
-    """The devices that ``sim:<count>x<size>`` means.
+    """The devices that ``sim:<count>x<size>`` means, or ``sim:<count>x<size>+<context>``.
+
+    The context is what each process is said to take of each of its devices, as CUDA's does of a
+    card; without it nothing.
 
     >>> [(device.id, device.total_bytes) for device in simulated_devices("sim:2x1MiB")]
     [('SIM-0', 1048576), ('SIM-1', 1048576)]
+    >>> [device.context_bytes for device in simulated_devices("sim:1x1GiB+512MiB")]
+    [536870912]
 
     Raises:
         BadRequest: it means none.
@@ -56,10 +61,17 @@ def simulated_devices(spec: str) -> tuple[Device, ...]:
         raise BadRequest(f'devices must be "auto", "cpu" or like "sim:2x16GiB", was {spec!r}')
     try:
         size = parse_device_memory(match[2])
+        context = parse_device_memory(match[3]) if match[3] else 0
     except ValueError as exc:
         raise BadRequest(f"devices: {exc}") from exc
     return tuple(
-        Device(f"{SIMULATED_PREFIX}{index}", DeviceKind.SIMULATED, size, name="simulated")
+        Device(
+            f"{SIMULATED_PREFIX}{index}",
+            DeviceKind.SIMULATED,
+            size,
+            name="simulated",
+            context_bytes=context,
+        )
         for index in range(int(match[1]))
     )
 

@@ -8,6 +8,7 @@ from stoker.controller.canary import said
 from stoker.controller.crashes import Crashes
 from stoker.controller.view import Live, Replica
 from stoker.controller.world import World
+from stoker.nouns.quantity import format_bytes
 from stoker.nouns.record import FunctionState
 
 NOTABLE = 0.2
@@ -100,13 +101,13 @@ class Status:
         staying = [replica for replica in replicas if not replica.draining]
         if any(replica.has_ready for replica in staying):
             canary = live.record.canary
-            return FunctionState.READY, said(canary) if canary else ""
+            return FunctionState.READY, said(canary) if canary else self._lesson(live, staying)
         if self._crashes.is_blocked(live):
             return FunctionState.UNHEALTHY, live.blocked_why
         if any(not replica.asleep for replica in staying):
             return self._coming(live, staying), ""
         if staying and live.asked_at is None:
-            return FunctionState.SCALED_TO_ZERO, "asleep: its processes live, its devices are free"
+            return FunctionState.SCALED_TO_ZERO, self._asleep(staying)
         if replicas and not staying:
             return FunctionState.SCALING_TO_ZERO, ""
         serving = live.record.serving
@@ -116,7 +117,18 @@ class Status:
         if live.no_room and live.asked_at is not None:
             holders = self._world.ledger.obstacles()
             return FunctionState.SCALING_FROM_ZERO, f"waiting for GPU memory held by {holders}"
-        return FunctionState.SCALED_TO_ZERO, ""
+        return FunctionState.SCALED_TO_ZERO, self._lesson(live, [])
+
+    def _asleep(self, staying: list[Replica]) -> str:
+        kept = sum(sum(self._world.ledger.held(replica.id).values()) for replica in staying)
+        free = f"of its devices they keep {format_bytes(kept)}" if kept else "its devices are free"
+        return f"asleep: its processes live, {free}"
+
+    def _lesson(self, live: Live, staying: list[Replica]) -> str:
+        """What its largest requests lack."""
+        promised = min((one.device_bytes for one in staying if one.has_ready), default=0)
+        serving = live.record.serving
+        return self._world.ledger.lesson(serving, promised) if serving else ""
 
     @staticmethod
     def _coming(live: Live, staying: list[Replica]) -> FunctionState:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from stoker.decide.canary import EXTENSION
-from stoker.decide.evict import DEFAULT_RELOAD_S
+from stoker.decide.evict import DEFAULT_RELOAD_S, DEFAULT_ROUSE_S
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
 from stoker.decide.rate import ArrivalRate
 from stoker.decide.scale import ScaleMemory
@@ -40,6 +40,8 @@ class Slot:
         gone_at: its connection ended then; the zygote's word on the exit status may follow.
         restart_at: monotonic seconds at which it is replaced; None: it is not.
         doomed: why it is being killed, told before its exit.
+        short_times: requests of its present process that had failed for want of device memory.
+        roused_at: monotonic seconds at which it was told to come back from sleep.
         crashes: monotonic seconds of the crashes in this place since its worker last served.
     """
 
@@ -53,8 +55,10 @@ class Slot:
     answered: bool = False
     adopted: bool = False
     sleeps: bool = False
+    short_times: int = 0
     deadline: float = 0.0
     ready_at: float | None = None
+    roused_at: float | None = None
     gone_at: float | None = None
     exit_status: int | None = None
     restart_at: float | None = None
@@ -89,6 +93,9 @@ class Replica:
 
     Attributes:
         slept_at: monotonic seconds since when all its workers have been off their devices.
+        making_room: it was asked to sleep because another function needs its bytes.
+        slept_early: that is why it fell asleep, and not because it had been idle for long enough.
+        unhurried: it drains, and its workers may take as long as their requests do.
         stranded: a device of it is lost, and it was ended for that.
     """
 
@@ -105,6 +112,9 @@ class Replica:
     stranded: bool = False
     was_ready: bool = False
     slept_at: float | None = None
+    making_room: bool = False
+    slept_early: bool = False
+    unhurried: bool = False
 
     def record(self) -> ReplicaRecord:
         """What the store shows of it."""
@@ -116,6 +126,7 @@ class Replica:
             devices=self.devices,
             device_bytes=self.device_bytes,
             draining=self.draining,
+            unhurried=self.unhurried,
             created_at=self.created_at,
         )
 
@@ -136,9 +147,10 @@ class Replica:
 
     @property
     def asleep(self) -> bool:
-        """Every worker of it has left its device."""
+        """Every worker of it has left its device, and none is about to be started on it."""
         running = [slot for slot in self.slots if slot.running]
-        return bool(running) and all(slot.phase is Phase.ASLEEP for slot in running)
+        coming = any(slot.restart_at is not None for slot in self.slots)
+        return bool(running) and not coming and all(s.phase is Phase.ASLEEP for s in running)
 
     @property
     def drowsy(self) -> bool:
@@ -159,6 +171,8 @@ class Replica:
 class Stage(StrEnum):
     """How far the deployment of a candidate has come."""
 
+    WAITING = "waiting"
+    """For a driver's first answer: the candidate is built for the device that there is."""
     BUILDING = "building"
     PLACING = "placing"
     STARTING = "starting"
@@ -240,7 +254,8 @@ class Live:
         arrived: requests accepted, by reporter, as each last reported it; ``rate``: how often they
             come. ``uncounted``: its gateways have counted since before this controller came, so
             that what they report first is no news.
-        loads: seconds from start to ready of its last replicas.
+        loads: seconds from start to ready of its last replicas; ``rouses``: of those that came
+            back from sleep, from the word to ready.
         no_room: it wants a replica that does not fit now.
         scaled: what its replicas amounted to last; beside a failed candidate the record's state
             does not tell.
@@ -269,6 +284,7 @@ class Live:
     uncounted: bool = False
     rate: ArrivalRate = field(default_factory=lambda: ArrivalRate(since=0.0))
     loads: deque[float] = field(default_factory=lambda: deque(maxlen=20))
+    rouses: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     answered: int = 0
     answered_at_crash: int = 0
     blocked_until: float | None = None
@@ -324,6 +340,12 @@ class Live:
         if self.loads:
             return statistics.median(self.loads)
         return self.record.wake_p90_s or DEFAULT_RELOAD_S
+
+    @property
+    def rouse_s(self) -> float:
+        """What it takes to come back from sleep, seconds: the median of what was measured."""
+        usual = statistics.median(self.rouses) if self.rouses else DEFAULT_ROUSE_S
+        return min(usual, self.reload_s)
 
     def in_flight_by_replica(self) -> dict[str, int]:
         """Requests in flight by replica, over all gateways."""

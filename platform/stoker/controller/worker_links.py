@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from typing import cast
 
 from stoker.controller.happenings import Happening, WorkerGone, WorkerStated
-from stoker.nouns.wire import FrameReader, Kind, ProtocolError, State, frame
+from stoker.nouns.wire import Drain, FrameReader, Kind, ProtocolError, State, frame
 
 Report = Callable[[Happening], None]
 Key = tuple[str, int]
 
 _HELLO = frame(Kind.HELLO, 0, json.dumps({"role": "controller", "peer": "controller"}).encode())
-_DRAIN = frame(Kind.DRAIN, 0)
 _STATE = int(Kind.STATE)
 
 
@@ -61,7 +61,8 @@ class WorkerLinks:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._connections: dict[Key, _Connection] = {}
-        self._draining: set[Key] = set()
+        self._draining: dict[Key, bytes] = {}
+        """The frame for each that is to drain."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def watch(self, replica: str, index: int, socket: str) -> None:
@@ -87,7 +88,7 @@ class WorkerLinks:
         if self._connections.get(key) is not connection:
             connection.abort()
         elif key in self._draining:
-            connection.write(_DRAIN)
+            connection.write(self._draining[key])
 
     def _told(self, key: Key, connection: _Connection, state: State) -> None:
         if self._connections.get(key) is connection:
@@ -98,6 +99,8 @@ class WorkerLinks:
                 error=str(state.get("error", "")),
                 sleeps=bool(state.get("sleeps")),
                 device_bytes=int(state.get("device_bytes", 0)),
+                short_times=int(state.get("short_times", 0)),
+                short_bytes=int(state.get("short_bytes", 0)),
             )
             self._report(told)
 
@@ -112,18 +115,19 @@ class WorkerLinks:
         if connection is not None:
             connection.write(frame(kind, 0))
 
-    def drain(self, replica: str, index: int) -> None:
+    def drain(self, replica: str, index: int, within_s: float) -> None:
         """Sends DRAIN, now or once connected."""
         key = (replica, index)
-        self._draining.add(key)
+        drain: Drain = {"within_s": within_s if within_s < math.inf else None}
+        self._draining[key] = frame(Kind.DRAIN, 0, json.dumps(drain).encode())
         connection = self._connections.get(key)
         if connection is not None:
-            connection.write(_DRAIN)
+            connection.write(self._draining[key])
 
     def forget(self, replica: str, index: int) -> None:
         """Closes the connection; nothing more is reported of it."""
         key = (replica, index)
-        self._draining.discard(key)
+        self._draining.pop(key, None)
         connection = self._connections.pop(key, None)
         if connection is not None:
             connection.abort()

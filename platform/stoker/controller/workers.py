@@ -19,7 +19,9 @@ from stoker.controller.replicas import Replicas
 from stoker.controller.sleep import Sleep
 from stoker.controller.view import Replica, Slot
 from stoker.controller.world import World
+from stoker.decide.learn import learned, with_shortage
 from stoker.decide.lifecycle import Effect, Signal
+from stoker.nouns.quantity import format_bytes
 from stoker.nouns.record import FunctionRecord, ModelBytes, Phase, Revision
 
 EXIT_WORD_S = 0.5
@@ -72,11 +74,14 @@ class Workers:
         found_running = slot.adopted
         slot.pid, slot.adopted = event.pid or slot.pid, False
         slot.sleeps = event.sleeps
+        self._short(replica, slot, event, news=not found_running)
         if event.phase == Phase.ASLEEP:
             self._asleep(replica, slot)
         if event.phase == Phase.DRAINING and event.device_bytes:
             self._measured(replica, event.device_bytes)
-        if event.phase == Phase.READY and slot.phase is Phase.STARTING:
+        if event.phase == Phase.READY and slot.phase is Phase.READY:
+            self._sleep.stayed_awake(replica)
+        elif event.phase == Phase.READY and slot.phase is Phase.STARTING:
             self._ready(replica, slot, seen_to_load=not found_running)
         elif event.phase == Phase.FAILED and slot.phase is Phase.STARTING:
             self._replicas.doom(replica, slot, Signal.INIT_FAILED, event.error or "init failed")
@@ -98,8 +103,33 @@ class Workers:
         """
         live = self._world.functions.get(replica.function)
         if live is not None and live.answered:
-            change = partial(_with_peak, replica.revision, peak)
+            change = partial(_with_model, replica.revision, partial(_with_peak, peak))
             self._world.change(live.name, change, stamped=False)
+
+    def _short(self, replica: Replica, slot: Slot, event: WorkerStated, *, news: bool) -> None:
+        """Requests of its failed because its devices had no memory left: the next one gets more.
+
+        What it told a former controller is no news.
+        """
+        times = event.short_times - slot.short_times
+        slot.short_times = event.short_times
+        revision = self._world.revision(replica)
+        if times <= 0 or not news or revision is None:
+            return
+        learn = partial(with_shortage, times=times, needed=event.short_bytes)
+        after = learn(revision.model)
+        if after == revision.model:
+            return
+        change = partial(_with_model, replica.revision, learn)
+        self._world.change(replica.function, change, stamped=False)
+        if learned(after) > learned(revision.model):
+            self._world.tell(
+                replica.function,
+                f"replica {replica.id} was out of device memory more than once: one worker needs "
+                f"{format_bytes(learned(after))} for the largest request that it refused; the next "
+                "replica gets that where it can be had",
+                "warning",
+            )
 
     def _ready(self, replica: Replica, slot: Slot, *, seen_to_load: bool) -> None:
         slot.move(Signal.INITIALIZED)
@@ -110,8 +140,11 @@ class Workers:
             if replica.was_ready is False and live.asked_at is not None:
                 live.wakes.append(now - live.asked_at)
             live.asked_at = None
-            if seen_to_load and replica.was_ready is False and not slot.crashes:
+            if slot.roused_at is not None:
+                live.rouses.append(now - slot.roused_at)
+            elif seen_to_load and replica.was_ready is False and not slot.crashes:
                 live.loads.append(max(0.0, self._world.clock.epoch() - slot.started_at))
+        slot.roused_at = None
         replica.was_ready = True
         self._publish(replica)
 
@@ -205,18 +238,24 @@ class Workers:
             self._world.effects.put_replica(replica.record())
 
 
-def _with_peak(number: int, peak: int, record: FunctionRecord) -> FunctionRecord:
-    """The record in which that revision's peak is at least this; itself when it is already."""
+def _with_model(
+    number: int, learn: Callable[[ModelBytes | None], ModelBytes], record: FunctionRecord
+) -> FunctionRecord:
+    """The record in which more is known of that revision's bytes; itself where it is no news."""
     updates = {}
     for field in ("serving", "candidate"):
         revision: Revision | None = getattr(record, field)
         if revision is None or revision.number != number:
             continue
-        model = revision.model or ModelBytes(key="", weights=0)
-        if peak > model.measured:
-            model = model.model_copy(update={"measured": peak})
+        model = learn(revision.model)
+        if model != revision.model:
             updates[field] = revision.model_copy(update={"model": model})
     return record.model_copy(update=updates) if updates else record
+
+
+def _with_peak(peak: int, model: ModelBytes | None) -> ModelBytes:
+    known = model or ModelBytes(key="", weights=0)
+    return known if peak <= known.measured else known.model_copy(update={"measured": peak})
 
 
 def _reason(slot: Slot) -> str:

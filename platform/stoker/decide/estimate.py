@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from stoker.decide.fit import bytes_per_gpu
+from stoker.decide.fit import bytes_per_gpu, workers_on_each
 from stoker.nouns.quantity import format_bytes
 
 ACTIVATIONS_SHARE = 0.25
@@ -13,8 +12,8 @@ ACTIVATIONS_SHARE = 0.25
 little means a worker that dies of it, too much a card that is not quite full."""
 LEAST_ACTIVATIONS = 256 << 20
 CONTEXT_BYTES = 512 << 20
-"""What CUDA takes of a card for each process that uses it, before any tensor. A simulated card
-has no context."""
+"""What CUDA takes of a card for each process that uses it, before any tensor and asleep too. A
+simulated card takes none, unless it is declared to (``sim:1x16GiB+512MiB``)."""
 MEASURED_MARGIN = 1.1
 """Over the largest peak that was seen: the next input may be a little longer."""
 
@@ -38,14 +37,14 @@ class Estimate:
     cache: int = 0
 
     @classmethod
-    def of(cls, weights: int, *, measured: int, simulated: bool, cache: int = 0) -> Estimate:
+    def of(cls, weights: int, *, measured: int, context: int, cache: int = 0) -> Estimate:
         """From the bytes of the prepared weights and the largest peak seen so far (0: none).
 
-        >>> Estimate.of(4 << 30, measured=0, simulated=True).each(workers=2, gpus=1) >> 30
+        >>> Estimate.of(4 << 30, measured=0, context=0).each(workers=2, gpus=1) >> 30
         10
         """
         activations = max(LEAST_ACTIVATIONS, int(weights * ACTIVATIONS_SHARE))
-        return cls(weights, activations, 0 if simulated else CONTEXT_BYTES, measured, cache)
+        return cls(weights, activations, context, measured, cache)
 
     @property
     def worker(self) -> int:
@@ -60,12 +59,14 @@ class Estimate:
 
     def each(self, workers: int, gpus: int) -> int:
         """Of a replica on each of its GPUs."""
-        return bytes_per_gpu(self.worker, workers, gpus) + self.context * _processes(workers, gpus)
+        return bytes_per_gpu(self.worker, workers, gpus) + self.context * workers_on_each(
+            workers, gpus
+        )
 
     def arithmetic(self, workers: int, gpus: int) -> str:
         """The sum in words, for whoever is refused.
 
-        >>> Estimate.of(4 << 30, measured=0, simulated=True).arithmetic(1, 1)
+        >>> Estimate.of(4 << 30, measured=0, context=0).arithmetic(1, 1)
         '1 worker on a GPU x (weights 4.0 GiB + activations 1.0 GiB) = 5.0 GiB'
         """
         parts = f"weights {format_bytes(self.weights)}"
@@ -77,11 +78,7 @@ class Estimate:
             parts = f"measured {format_bytes(self.measured)} x {MEASURED_MARGIN:g}"
         if self.context:
             parts += f" + context {format_bytes(self.context)}"
-        there, spread = _processes(workers, gpus), gpus // workers
+        there, spread = workers_on_each(workers, gpus), gpus // workers
         over = f", spread over {spread} GPUs" if spread > 1 else ""
         who = f"{there} worker{'s' if there > 1 else ''} on a GPU"
         return f"{who} x ({parts}){over} = {format_bytes(self.each(workers, gpus))}"
-
-
-def _processes(workers: int, gpus: int) -> int:
-    return max(1, math.ceil(workers / gpus))

@@ -6,6 +6,10 @@ requests a second) / bytes, all of them measured. That is GreedyDual's value wit
 which did better on every trace of ``bench/eviction.py``. The least worth goes first; of several
 devices the one where that costs least.
 
+**How far.** One that can sleep is put to sleep where that frees enough: it comes back in the time
+of a copy, which is then what losing it costs. What sleeps already holds its processes' contexts and
+serves nobody: it is the first to go, where bytes so few are of use.
+
 **When.** Only a replica without any work goes at once, and not before `MIN_RESIDENCY_S`. While the
 ones to go are asked for so often that waiting a little saves more waiting than it costs, the
 newcomer waits (`_worth_waiting`): alternating demand for two models is served in turns and not
@@ -16,7 +20,7 @@ has had its turn takes no new requests, finishes what it holds, however long, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stoker.decide.place import place
 
@@ -34,6 +38,8 @@ MARGIN = 3.0
 in all than with LRU, by up to a fifth; at 3 none does."""
 DEFAULT_RELOAD_S = 5.0
 """Seconds, of a function that was never seen to load."""
+DEFAULT_ROUSE_S = 1.0
+"""Seconds, of one that was never seen to come back from sleep: a copy to the device."""
 _GIB = 1 << 30
 
 
@@ -48,6 +54,9 @@ class Resident:
         since: when it became ready; None: it is starting or ends already, and holds its bytes.
         busy: requests in flight on it or waiting for its function, or nobody knows.
         pinned: its function's ``minReplicas`` need it.
+        asleep: it holds no more than its processes' contexts.
+        rest: what it would still hold asleep, by device; None: it cannot sleep.
+        rouse_s: what coming back from sleep takes, seconds.
     """
 
     id: str
@@ -58,15 +67,52 @@ class Resident:
     since: float | None
     busy: bool = False
     pinned: bool = False
+    asleep: bool = False
+    rest: Mapping[str, int] | None = None
+    rouse_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """A resident that goes. ``sleeps``: no further than off its devices."""
+
+    resident: Resident
+    sleeps: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """What it takes to have it back as it was."""
+        if self.sleeps:
+            return self.resident.rouse_s
+        if self.resident.asleep:
+            return max(0.0, self.resident.reload_s - self.resident.rouse_s)
+        return self.resident.reload_s
+
+    @property
+    def cost(self) -> float:
+        """Of losing it, in seconds of requests that wait for each second."""
+        return self.seconds * self.resident.rate
+
+    def frees(self, device: str) -> int:
+        """Bytes of the device that come back."""
+        kept = self.resident.rest if self.sleeps and self.resident.rest else {}
+        return max(0, self.resident.held.get(device, 0) - kept.get(device, 0))
 
     @property
     def worth(self) -> float:
-        """Reload seconds x requests a second, for each GiB that it holds.
+        """Seconds of a reload x requests a second, for each GiB that it gives back.
 
-        >>> Resident("r", "f", {"a": 2 << 30}, reload_s=4.0, rate=0.5, since=0.0).worth
+        >>> Going(Resident("r", "f", {"a": 2 << 30}, reload_s=4.0, rate=0.5, since=0.0)).worth
         1.0
         """
-        return self.reload_s * self.rate / max(sum(self.held.values()) / _GIB, 1e-9)
+        freed = sum(self.frees(device) for device in self.resident.held)
+        return self.cost / max(freed / _GIB, 1e-9)
+
+    @property
+    def order(self) -> tuple[bool, float, float, str]:
+        """Who goes first."""
+        one = self.resident
+        return (not one.asleep, self.worth, one.since or 0.0, one.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +145,16 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The devices on which it fits once the victims are gone; none are needed when it fits now."""
+    """The devices on which it fits once the victims are gone; none are needed when it fits now.
+
+    Attributes:
+        victims: replicas that end.
+        sleepers: replicas that fall asleep.
+    """
 
     devices: tuple[str, ...]
     victims: tuple[str, ...] = ()
+    sleepers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +168,21 @@ class Wait:
 @dataclass(frozen=True, slots=True)
 class _Choice:
     devices: tuple[str, ...]
-    victims: tuple[Resident, ...]
+    victims: tuple[Going, ...]
 
     @property
     def cost(self) -> tuple[float, int]:
-        return sum(v.reload_s * v.rate for v in self.victims), len(self.victims)
+        return sum(victim.cost for victim in self.victims), len(self.victims)
 
 
-def patience_s(want: Want, others: Iterable[Resident]) -> float:
+def patience_s(want: Want, others: Iterable[Going]) -> float:
     """How long the oldest request of ``want`` waits before a turn is taken for it, seconds.
 
     Args:
         want: who waits.
         others: those that would have to go.
     """
-    swap = want.reload_s + max((other.reload_s for other in others), default=0.0)
+    swap = want.reload_s + max((other.seconds for other in others), default=0.0)
     return min(max(LEAST_PATIENCE_S, PATIENCE * swap), PATIENCE_SHARE * want.limit_s)
 
 
@@ -150,7 +202,7 @@ def make_room(
         return Room(fitting)
     goers = [r for r in residents if r.since is not None and not r.pinned]
     idle = [r for r in goers if not r.busy]
-    settled = [r for r in idle if now >= (r.since or 0.0) + MIN_RESIDENCY_S]
+    settled = [r for r in idle if r.asleep or now >= (r.since or 0.0) + MIN_RESIDENCY_S]
     choice = _cheapest(want, settled, free)
     if choice is not None:
         bound = patience_s(want, choice.victims)
@@ -160,7 +212,7 @@ def make_room(
         return Wait(until, f"{_names(choice.victims)} is asked for more often")
     young = _cheapest(want, idle, free)
     if young is not None:
-        until = max(v.since or 0.0 for v in young.victims) + MIN_RESIDENCY_S
+        until = max(v.resident.since or 0.0 for v in young.victims) + MIN_RESIDENCY_S
         return Wait(until, f"{_names(young.victims)} has just become ready")
     return _press(want, goers, free, now)
 
@@ -176,21 +228,24 @@ def _press(
         return Wait(now + LEAST_PATIENCE_S, f"{_names(choice.victims)} is at work")
     bound = patience_s(want, choice.victims)
     due = [now + bound - want.waited_s]
-    due += [(v.since or 0.0) + _turn_s(v, want) for v in choice.victims]
+    due += [_turn_ends(victim.resident, want) for victim in choice.victims]
     if now < max(due):
         return Wait(max(due), f"{_names(choice.victims)} is at work")
     return _room(choice)
 
 
-def _turn_s(resident: Resident, want: Want) -> float:
-    """How long a busy replica keeps its place: as long as loading it and its follower takes.
+def _turn_ends(resident: Resident, want: Want) -> float:
+    """Until when a busy replica keeps its place: as long as loading it and its follower takes.
 
-    So under the heaviest of alternating demand the devices compute for half of the time.
+    So under the heaviest of alternating demand the devices compute for half of the time. One that
+    sleeps serves nobody, and has no turn.
     """
-    return max(MIN_RESIDENCY_S, resident.reload_s + want.reload_s)
+    if resident.asleep:
+        return resident.since or 0.0
+    return (resident.since or 0.0) + max(MIN_RESIDENCY_S, resident.reload_s + want.reload_s)
 
 
-def _worth_waiting(want: Want, victims: Sequence[Resident]) -> bool:
+def _worth_waiting(want: Want, victims: Sequence[Going]) -> bool:
     """Whether the swap should be put off for a moment.
 
     In a moment the victims serve requests that would each wait for about the two loads of a swap
@@ -198,7 +253,7 @@ def _worth_waiting(want: Want, victims: Sequence[Resident]) -> bool:
     that moment longer (``lost``). And a swap that is put off for ever saves nothing: once they have
     waited as long in all as the swap costs the others, it pays (a ski rental's rule).
     """
-    swap = [(v.rate, v.reload_s + want.reload_s) for v in victims]
+    swap = [(v.resident.rate, v.seconds + want.reload_s) for v in victims]
     saved = sum(rate * seconds for rate, seconds in swap)
     lost = MARGIN * (want.waiting + want.behind + want.rate * want.reload_s)
     price = sum(rate * seconds**2 / 2 for rate, seconds in swap)
@@ -218,30 +273,52 @@ def _cheapest(want: Want, goers: Sequence[Resident], free: Mapping[str, int]) ->
 def _on(
     devices: tuple[str, ...], want: Want, goers: Sequence[Resident], free: Mapping[str, int]
 ) -> _Choice | None:
-    """Who goes from these devices: the least worth first, and nobody in vain."""
+    """Who goes from these devices: the least worth first, nobody in vain, nobody too far."""
     missing = {device: want.each - free[device] for device in devices}
-    victims: list[Resident] = []
-    for goer in sorted(goers, key=lambda r: (r.worth, r.since or 0.0, r.id)):
-        if any(lack > 0 and goer.held.get(device, 0) for device, lack in missing.items()):
-            victims.append(goer)
-            missing = _less(missing, goer, 1)
-    if any(lack > 0 for lack in missing.values()):
-        return None
-    for spared in sorted(victims, key=lambda r: -r.worth):
-        back = _less(missing, spared, -1)
-        if all(lack <= 0 for lack in back.values()):
-            victims.remove(spared)
-            missing = back
-    return _Choice(devices, tuple(victims))
+    for gently in (True, False):
+        going = [Going(goer, sleeps=gently and _can_sleep(goer)) for goer in goers]
+        victims = _gather(going, missing)
+        if _suffice(victims, missing):
+            return _Choice(devices, _spared(victims, missing))
+    return None
 
 
-def _less(missing: Mapping[str, int], goer: Resident, sign: int) -> dict[str, int]:
-    return {device: lack - sign * goer.held.get(device, 0) for device, lack in missing.items()}
+def _can_sleep(goer: Resident) -> bool:
+    return goer.rest is not None and not goer.busy
+
+
+def _gather(going: Sequence[Going], missing: Mapping[str, int]) -> list[Going]:
+    """As many as it takes, or all that give anything."""
+    victims: list[Going] = []
+    lacks = dict(missing)
+    for victim in sorted(going, key=lambda one: one.order):
+        if any(lack > 0 and victim.frees(device) for device, lack in lacks.items()):
+            victims.append(victim)
+            lacks = {device: lack - victim.frees(device) for device, lack in lacks.items()}
+    return victims
+
+
+def _suffice(victims: Sequence[Going], missing: Mapping[str, int]) -> bool:
+    return all(sum(v.frees(device) for v in victims) >= lack for device, lack in missing.items())
+
+
+def _spared(victims: list[Going], missing: Mapping[str, int]) -> tuple[Going, ...]:
+    """Without those that go in vain; asleep instead of ended, those of whom that is enough."""
+    for victim in sorted(victims, key=lambda one: -one.worth):
+        others = [one for one in victims if one is not victim]
+        asleep = [*others, replace(victim, sleeps=True)] if _can_sleep(victim.resident) else None
+        if _suffice(others, missing):
+            victims = others
+        elif asleep is not None and _suffice(asleep, missing):
+            victims = asleep
+    return tuple(victims)
 
 
 def _room(choice: _Choice) -> Room:
-    return Room(choice.devices, tuple(victim.id for victim in choice.victims))
+    gone = tuple(victim.resident.id for victim in choice.victims if not victim.sleeps)
+    asleep = tuple(victim.resident.id for victim in choice.victims if victim.sleeps)
+    return Room(choice.devices, gone, asleep)
 
 
-def _names(victims: Sequence[Resident]) -> str:
-    return ", ".join(sorted({victim.function for victim in victims}))
+def _names(victims: Sequence[Going]) -> str:
+    return ", ".join(sorted({victim.resident.function for victim in victims}))

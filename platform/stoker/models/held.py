@@ -1,19 +1,63 @@
-"""What this process holds, or has held, of its devices."""
+"""What this process holds, or has held, of its devices, and what it lacked."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from stoker.nouns.device import SIMULATED_PREFIX
+
+_UNITS = {"bytes": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4}
+_TRIED = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
+"""torch says so of cards ("Tried to allocate 2.00 GiB") and of the host ("… 64 bytes")."""
 
 _loaded: dict[str, int] = {}
 """Bytes of the checkpoints that this process has loaded, by key."""
 
 
+@dataclass
+class Shortages:
+    """Out of device memory.
+
+    Attributes:
+        times: requests that failed of it.
+        needed: the most bytes that one of them would have had to hold at once.
+        listener: called at each, on whatever thread it happened.
+    """
+
+    times: int = 0
+    needed: int = 0
+    listener: Callable[[], object] | None = None
+
+
+SHORTAGES = Shortages()
+"""This process's. Written by `note_shortage`."""
+
+
 def note(key: str, weights: int) -> None:
     """A checkpoint was loaded."""
     _loaded[key] = weights
+
+
+def bytes_wanted(exc: BaseException) -> int | None:
+    """The allocation that failed, if the exception says how large it was."""
+    found = _TRIED.search(str(exc))
+    return int(float(found[1]) * _UNITS[found[2].lower()]) if found else None
+
+
+def note_shortage(exc: BaseException, env: Mapping[str, str] = os.environ) -> None:
+    """A request failed of this; nothing, unless it is a device that had no memory left."""
+    kind = getattr(sys.modules.get("torch"), "OutOfMemoryError", ())
+    if not _devices(env) or not isinstance(exc, kind):
+        return
+    SHORTAGES.times += 1
+    needed = device_peak(env) + (bytes_wanted(exc) or 0)
+    SHORTAGES.needed = max(SHORTAGES.needed, needed)
+    if SHORTAGES.listener is not None:
+        SHORTAGES.listener()
 
 
 def device_peak(env: Mapping[str, str]) -> int:
@@ -23,7 +67,7 @@ def device_peak(env: Mapping[str, str]) -> int:
     libraries allocate is not in it. On a simulated card, which holds nothing, it is the bytes of
     the checkpoints that were loaded. Never starts CUDA by asking.
     """
-    devices = [name for name in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    devices = _devices(env)
     if not devices:
         return 0
     if all(name.startswith(SIMULATED_PREFIX) for name in devices):
@@ -32,3 +76,7 @@ def device_peak(env: Mapping[str, str]) -> int:
     if torch is None or not torch.cuda.is_initialized():
         return 0
     return sum(torch.cuda.max_memory_reserved(index) for index in range(torch.cuda.device_count()))
+
+
+def _devices(env: Mapping[str, str]) -> list[str]:
+    return [name for name in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

@@ -30,6 +30,8 @@ class Device:
         name: the product's.
         capability: CUDA compute capability, such as (9, 0); None for simulated ones.
         parent: the UUID of the card that a MIG instance is part of.
+        context_bytes: what each process takes of it before anything else, and keeps while it
+            sleeps; None: what is usual for its kind.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Device:
     name: str = ""
     capability: tuple[int, int] | None = None
     parent: str = ""
+    context_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

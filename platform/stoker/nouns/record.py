@@ -66,12 +66,17 @@ class ModelBytes(_Record):
         cache: bytes of one worker's key-value cache at its fullest; 0 for models without one.
         measured: the largest peak of device memory that one worker of it told, in bytes; 0: none
             has yet. Written by the controller.
+        short_times: requests that were refused because the devices had no memory left, counted as
+            far as that matters (`stoker.decide.learn`). Written by the controller.
+        short: bytes that the largest of them would have had to hold in one worker.
     """
 
     key: str
     weights: int = Field(ge=0)
     cache: int = Field(default=0, ge=0)
     measured: int = Field(default=0, ge=0)
+    short_times: int = Field(default=0, ge=0)
+    short: int = Field(default=0, ge=0)
 
 
 class Revision(_Record):
@@ -206,7 +211,10 @@ class WorkerRecord(_Record):
 
 
 class ReplicaRecord(_Record):
-    """One running instance of a revision: a group of workers that share devices."""
+    """One running instance of a revision: a group of workers that share devices.
+
+    ``unhurried``: it drains because others need its devices, and its requests take their time.
+    """
 
     id: str
     function: str
@@ -215,6 +223,7 @@ class ReplicaRecord(_Record):
     devices: tuple[str, ...] = ()
     device_bytes: int = 0
     draining: bool = False
+    unhurried: bool = False
     created_at: float = 0.0
 
     @property

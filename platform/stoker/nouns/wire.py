@@ -35,11 +35,13 @@ class Kind(IntEnum):
     RESUME = 0x05
     """… until now."""
     DRAIN = 0x06
-    """stream 0; accept nothing more, finish what was accepted, exit 0."""
+    """stream 0; accept nothing more, finish what was accepted, exit 0. JSON `Drain`; without one
+    within the function's termination timeout. A later one may only shorten the time."""
     PING = 0x07
     """stream 0; answered by PONG once the event loop turns."""
     SLEEP = 0x08
-    """stream 0; take the weights off the device, unless there is work. Told by STATE asleep …"""
+    """stream 0; take the weights off the device, unless there is work. Told by STATE: asleep (or
+    ready still) …"""
     WAKE = 0x09
     """stream 0; … and bring them back: STATE starting, then ready or failed."""
 
@@ -128,11 +130,19 @@ class Nack(TypedDict):
     reason: str
 
 
+class Drain(TypedDict):
+    """Seconds that accepted requests may take; None: as long as they do."""
+
+    within_s: float | None
+
+
 class State(TypedDict):
     """The worker's phase (`stoker.nouns.record.Phase`) and, when it failed, why.
 
     ``sleeps``: something in it can leave the device and come back, so that SLEEP is of use.
     ``device_bytes``: the most device memory that it has held so far, if it knows of any.
+    ``short_times``: requests that failed because its devices had none left; ``short_bytes``: the
+    most that one of them would have had to hold at once.
     """
 
     phase: str
@@ -143,6 +153,8 @@ class State(TypedDict):
     sleeps: NotRequired[bool]
     error: NotRequired[str]
     device_bytes: NotRequired[int]
+    short_times: NotRequired[int]
+    short_bytes: NotRequired[int]
 
 
 class ResponseMeta(TypedDict):

@@ -7,7 +7,6 @@ effects out.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from collections.abc import Callable
 import orjson
 
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
-from stoker.models.held import device_peak
 from stoker.nouns.errors import DeadlineExceeded, HandlerFailed, ShuttingDown
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.record import Phase
@@ -26,7 +24,6 @@ from stoker.nouns.wire import (
     Kind,
     ProtocolError,
     RequestMeta,
-    State,
     frame,
     frame_with_meta,
 )
@@ -34,8 +31,10 @@ from stoker.sdk.sleep import Sleepers
 from stoker.worker.acks import Acks
 from stoker.worker.answer import Answer, failure
 from stoker.worker.connection import Connection
+from stoker.worker.leaving import Leaving
 from stoker.worker.log import WorkerLog
 from stoker.worker.rest import Rest
+from stoker.worker.state import state_frame
 from stoker.worker.ticket import Ticket
 
 # Every request needs these, and a look-up in an Enum costs ten times that of a global.
@@ -96,7 +95,7 @@ class Desk:
         self._left = asyncio.Event()
         self._launch = launch
         self._limit_s = launch.event_timeout_s
-        self._leave_by = 0.0
+        self._leaving = Leaving(loop, launch.termination_s, self._give_up)
         self._log = log
         self._loop = loop
         self._error = ""
@@ -117,9 +116,9 @@ class Desk:
         elif kind == Kind.PING:
             connection.send_kind(Kind.PONG, 0)
         elif kind == Kind.DRAIN:
-            self.drain()
+            self.drain(payload)
         elif kind == Kind.SLEEP:
-            self.sleep()
+            self.sleep(connection)
         elif kind == Kind.WAKE:
             self._advance(Signal.WAKE)
         elif kind not in (Kind.CANCEL, Kind.PAUSE, Kind.RESUME):
@@ -284,10 +283,12 @@ class Desk:
         """``init_context`` returned."""
         self._advance(Signal.INITIALIZED)
 
-    def sleep(self) -> None:
+    def sleep(self, asked: Connection) -> None:
         """Take the weights off the device, if there is no work and they can leave at all."""
         if self._rest.possible:
             self._advance(Signal.SLEEP)
+        if self.life.phase is Phase.READY:
+            self._tell_state(asked)  # it stays awake, and who asked counts on its bytes
 
     def _offload(self) -> None:
         """The weights leave the device. What half left it serves nobody: the worker goes."""
@@ -311,20 +312,24 @@ class Desk:
         for connection in list(self._peers):
             self._tell_state(connection)
 
-    def drain(self) -> None:
-        """Accept nothing more; leave when what was accepted is done, or its time is up."""
-        if self.life.phase in (Phase.DRAINING, Phase.FAILED):
+    def drain(self, told: bytes = b"") -> None:
+        """Accept nothing more; leave when what was accepted is done, or its time is up.
+
+        ``told`` is a DRAIN frame's payload; without one it has the termination timeout.
+        """
+        if self.life.phase is Phase.FAILED:
+            return
+        self._leaving.begin(told)
+        if self.life.phase is Phase.DRAINING:
             return
         self._log.write("info", "draining", {"in_flight": self.life.in_flight})
-        self._leave_by = time.monotonic() + self._launch.termination_s
         self._advance(Signal.DRAIN)
-        self._loop.call_later(self._launch.termination_s, self._give_up)
         self.pump()
 
     @property
     def left_s(self) -> float:
-        """Seconds of its termination time that are left; 0 while it is not draining."""
-        return max(0.0, self._leave_by - time.monotonic())
+        """`Leaving.hook_s`."""
+        return self._leaving.hook_s
 
     def _advance(self, signal: Signal) -> None:
         self.life, effects = move(self.life, signal)
@@ -353,22 +358,17 @@ class Desk:
                 self.answer(ticket, answer, ended=time.monotonic())
         self.leave.set()
 
+    def tell_shortage(self) -> None:
+        """A request failed for want of device memory: who places replicas is to know."""
+        for connection in [peer for peer in self._peers if peer.role == "controller"]:
+            self._tell_state(connection)
+
     def _tell_state(self, connection: Connection) -> None:
-        state: State = {
-            "phase": str(self.life.phase),
-            "permits": self._launch.permits,
-            "pid": os.getpid(),
-            "replica": self._launch.replica,
-            "index": self._launch.index,
-        }
-        if self._rest.possible:
-            state["sleeps"] = True
-        if self._error:
-            state["error"] = self._error
-        if connection.role == "controller" and (peak := device_peak(os.environ)):
-            state["device_bytes"] = peak
-        connection.send_now(frame(Kind.STATE, 0, orjson.dumps(state)))
-        if self._error and connection.role == "controller":
+        controller = connection.role == "controller"
+        sleeps, phase = self._rest.possible, self.life.phase
+        told = state_frame(self._launch, phase, sleeps, self._error, to_controller=controller)
+        connection.send_now(told)
+        if self._error and controller:
             self.told_failure.set()
 
     async def part(self, timeout_s: float) -> None:

@@ -17,11 +17,13 @@ import socket
 import sys
 import time
 import traceback
+from functools import partial
 from typing import Any, NoReturn
 from weakref import WeakSet
 
 import uvloop
 
+from stoker.models.held import SHORTAGES
 from stoker.nouns.launch import WorkerLaunch
 from stoker.sdk.graph.targets import SPEC_VARIABLE, read_spec, targets
 from stoker.sdk.sleep import SLEEPERS
@@ -116,6 +118,7 @@ class _Worker:
     async def live(self, listener: socket.socket) -> int:
         loop = asyncio.get_running_loop()
         desk = Desk(self._launch, self._log, loop, SLEEPERS)
+        SHORTAGES.listener = partial(loop.call_soon_threadsafe, desk.tell_shortage)
         connections = _accept(listener, loop, desk)
         os.register_at_fork(after_in_child=lambda: _leave_to_parent(listener, connections))
         loop.add_signal_handler(signal.SIGTERM, desk.drain)

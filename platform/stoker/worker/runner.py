@@ -14,6 +14,7 @@ import nuclio_sdk
 import orjson
 from nuclio_sdk.event import TriggerInfo
 
+from stoker.models.held import note_shortage
 from stoker.nouns.errors import HandlerFailed
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.secrecy import mask_text, secret_values
@@ -297,6 +298,7 @@ class Runner:
             self.log.write("error", exc.message)
         else:
             self.log.write("error", "".join(traceback.format_exception(exc)).rstrip())
+        note_shortage(exc)
         answer = from_exception(exc)
         # An exception may quote a secret of the environment, and the caller is not its owner.
         shown = mask_text(answer.body.decode("utf-8", "surrogateescape"), self._secrets)

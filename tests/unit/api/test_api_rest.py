@@ -22,6 +22,7 @@ from stoker.nouns.home import Home
 from stoker.nouns.record import (
     Demand,
     FunctionRecord,
+    FunctionState,
     Phase,
     ReplicaRecord,
     Revision,
@@ -371,6 +372,43 @@ async def test_top_adds_up_gateways_replicas_and_devices(
     assert row["replicas"] == {"starting": 0, "ready": 2, "asleep": 0, "draining": 0}
     assert row["deviceBytes"] == 40
     assert row["lastActive"] == 7.0
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "shown", "held"),
+    [
+        (FunctionState.SCALED_TO_ZERO, Phase.ASLEEP, "asleep", 3),
+        (FunctionState.SCALED_TO_ZERO, Phase.DRAINING, "scaledToZero", 3),
+        (FunctionState.READY, Phase.READY, "ready", 3),
+        (FunctionState.ERROR, Phase.ASLEEP, "error", 3),
+    ],
+)
+async def test_a_sleeper_is_shown_as_one_and_nuclios_state_stays_what_it_is(
+    make_client: MakeClient,
+    store: Store,
+    function: Document,
+    state: FunctionState,
+    phase: Phase,
+    shown: str,
+    held: int,
+) -> None:
+    told = {"hello": {"replicas": {"hello-a": {"held_bytes": held}}}}
+    client = make_client(snapshot=lambda: {**SNAPSHOT, "functions": told})
+    await client.post("/api/functions", json=function())
+    await store.update_function(
+        "hello",
+        lambda record: record.model_copy(
+            update={"state": state, "candidate": None, "serving": record.candidate}
+        ),
+    )
+    worker = WorkerRecord(index=0, socket="/x", phase=phase)
+    await store.put_replica(
+        ReplicaRecord(
+            id="hello-a", function="hello", revision=1, workers=(worker,), device_bytes=20
+        )
+    )
+    (row,) = (await client.get("/api/stoker/top")).json()["functions"]
+    assert (row["state"], row["shownState"], row["deviceBytes"]) == (state.value, shown, held)
 
 
 async def test_ps_shows_a_processs_memory_and_survives_a_dead_one(

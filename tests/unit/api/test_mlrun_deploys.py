@@ -266,6 +266,24 @@ async def test_workers_that_the_devices_could_never_hold_are_refused_with_the_by
     assert re.search(words, reply.json()["detail"]), reply.json()["detail"]
 
 
+async def test_a_worker_that_would_get_several_mig_instances_is_refused(
+    make_client: MakeClient,
+) -> None:
+    told = {n: {"capacity_bytes": 16 * GIB, "kind": "mig"} for n in ("MIG-a", "MIG-b")}
+    client = make_client(snapshot=lambda: {"devices": told})
+    await client.post("/api/v1/projects", json={"metadata": {"name": "shop"}})
+
+    async def answer(workers: int) -> httpx.Response:
+        http = {"kind": "http", "maxWorkers": workers}
+        limits = {"limits": {"nvidia.com/gpu": 2}}
+        return await post(client, function(config={"spec.triggers.http": http}, resources=limits))
+
+    refused = await answer(1)
+    assert refused.status_code == 400
+    assert "CUDA shows a process only one" in refused.json()["detail"]
+    assert (await answer(2)).status_code == 200
+
+
 async def test_the_weights_of_a_local_model_count_where_nothing_is_declared(
     make_client: MakeClient, home: Home
 ) -> None:

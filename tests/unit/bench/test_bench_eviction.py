@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import pytest
 from bench.eviction_replay import POLICIES, replay
-from bench.eviction_traces import Trace, alternating, hot_and_rare, stale_favourite, zipf
+from bench.eviction_traces import (
+    Trace,
+    alternating,
+    diurnal,
+    hot_and_rare,
+    recorded,
+    stale_favourite,
+    zipf,
+)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_no_policy_loses_a_request(policy: str) -> None:
-    trace = zipf(3, hours=0.2)
+@pytest.mark.parametrize(
+    "trace", [zipf(3, hours=0.2), diurnal(3, hours=0.2), recorded()], ids=lambda trace: trace.name
+)
+def test_no_policy_loses_a_request(policy: str, trace: Trace) -> None:
     assert replay(trace, policy).answered == len(trace.arrivals)
+
+
+def test_what_was_recorded_is_a_trace_of_a_card_on_which_not_all_fit() -> None:
+    trace = recorded()
+    times = [at for at, _ in trace.arrivals]
+    assert times == sorted(times)
+    assert len(times) > 1000
+    assert {name for _, name in trace.arrivals} == set(trace.models)
+    assert sum(model.size for model in trace.models.values()) > sum(trace.devices.values())
+    assert all(model.reload_s > 0 and model.service_s > 0 for model in trace.models.values())
+
+
+def test_on_the_recorded_trace_nobody_waits_longer_in_all_than_with_lru() -> None:
+    assert replay(recorded(), "Stoker").cold_s <= replay(recorded(), "LRU").cold_s
 
 
 def test_on_zipf_requests_wait_at_most_seven_tenths_of_what_they_wait_with_lru() -> None:

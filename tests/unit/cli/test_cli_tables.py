@@ -21,10 +21,12 @@ PHASES = ("starting", "ready", "draining")
 
 
 def function(name: str = "text-classification", **other: Any) -> dict[str, Any]:
+    state = other.get("state", "scaledToZero")
     return {
         "name": f"news-{name}",
         "project": "news",
-        "state": "scaledToZero",
+        "state": state,
+        "shownState": state,
         "message": "",
         "url": f"http://127.0.0.1:8080/news-{name}",
         "revision": 2,
@@ -137,6 +139,27 @@ def test_ls_says_why_a_function_is_not_well(monkeypatch: pytest.MonkeyPatch, sta
     assert last.endswith("x" * 80)
     silent = [function("a", state=state)]
     assert "news-a: stoker logs news-a" in told(monkeypatch, "80", "ls", functions=silent).stdout
+
+
+def test_a_function_that_sleeps_is_said_to_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nuclio's word for it is `scaledToZero`, which in a table says that its processes are gone."""
+    sleeps = function("a", shownState="asleep", message="asleep: its processes live")
+    shown = told(monkeypatch, "80", "ls", functions=[sleeps, function("b")]).stdout
+    rows = {line.split()[0]: line for line in shown.splitlines()}
+    assert " asleep " in rows["news-a"]
+    assert " scaledToZero " in rows["news-b"]
+    assert "news-a: asleep: its processes live" in shown
+    drawn = screen({"version": "0.1.0", "functions": [sleeps], "devices": []}).plain
+    assert " asleep " in drawn
+    assert "scaledToZero" not in drawn
+
+
+def test_ls_says_what_the_largest_requests_of_a_ready_function_lack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hungry = function("a", state="ready", message="its largest requests need 40 GiB on a GPU")
+    shown = told(monkeypatch, "", "ls", functions=[hungry]).stdout
+    assert "news-a: its largest requests need 40 GiB on a GPU" in shown
 
 
 def test_top_says_how_many_functions_it_has_no_rows_for() -> None:

@@ -53,6 +53,7 @@ class FakeEffects:
         self.launches: list[WorkerLaunch] = []
         self.watched: list[tuple[str, int]] = []
         self.drained: list[tuple[str, int]] = []
+        self.drained_within: dict[str, float] = {}
         self.told_sleep: list[tuple[str, int]] = []
         self.told_wake: list[tuple[str, int]] = []
         self.killed: list[tuple[str, int, int, int]] = []
@@ -76,8 +77,9 @@ class FakeEffects:
     def watch_worker(self, replica: str, index: int, socket: str) -> None:
         self.watched.append((replica, index))
 
-    def drain_worker(self, replica: str, index: int) -> None:
+    def drain_worker(self, replica: str, index: int, within_s: float) -> None:
         self.drained.append((replica, index))
+        self.drained_within[replica] = within_s
 
     def sleep_worker(self, replica: str, index: int) -> None:
         self.told_sleep.append((replica, index))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stoker.decide.evict import (
     MIN_RESIDENCY_S,
+    Going,
     Resident,
     Room,
     Wait,
@@ -90,7 +91,7 @@ def test_a_model_in_demand_serves_on_for_a_while_but_each_wait_has_a_bound() -> 
     held = [resident("hot", rate=5.0)]
     waits = make_room(want(waited_s=1.0), held, {"a": 0}, NOW)
     assert isinstance(waits, Wait)
-    bound = patience_s(want(), held)
+    bound = patience_s(want(), map(Going, held))
     assert waits.until == NOW + bound - 1.0
     assert make_room(want(waited_s=bound), held, {"a": 0}, NOW) == Room(("a",), ("hot",))
 
@@ -101,7 +102,7 @@ def test_a_model_that_is_hardly_asked_for_is_not_waited_for() -> None:
 
 def test_a_busy_one_goes_only_after_the_bound_and_after_its_turn_and_for_a_first_replica() -> None:
     busy = resident("busy", busy=True)
-    bound = patience_s(want(), [busy])
+    bound = patience_s(want(), [Going(busy)])
     late = want(waited_s=bound)
     assert make_room(late, [busy], {"a": 0}, NOW) == Room(("a",), ("busy",))
     assert isinstance(make_room(want(waited_s=bound - 0.1), [busy], {"a": 0}, NOW), Wait)
@@ -110,15 +111,70 @@ def test_a_busy_one_goes_only_after_the_bound_and_after_its_turn_and_for_a_first
     assert isinstance(make_room(replace(late, first=False), [busy], {"a": 0}, NOW), Wait)
 
 
+def able(name: str, gib: int = 8, **facts: Any) -> Resident:
+    """One that can sleep, and keeps a GiB then."""
+    return resident(name, gib, rest={"a": GIB}, rouse_s=0.5, **facts)
+
+
+def sleeper(name: str, **facts: Any) -> Resident:
+    return resident(name, 1, asleep=True, rouse_s=0.5, **facts)
+
+
+@pytest.mark.parametrize(
+    ("gib", "held", "gone", "asleep"),
+    [
+        pytest.param(7, [able("one")], (), ("one",), id="sleep is enough"),
+        pytest.param(8, [able("one")], ("one",), (), id="sleep is not enough"),
+        pytest.param(8, [able("one"), able("two")], (), ("one", "two"), id="two asleep are"),
+        pytest.param(
+            15, [able("one"), able("two", rate=0.002)], ("one",), ("two",), id="the dearer sleeps"
+        ),
+        pytest.param(
+            7, [able("one"), resident("two")], (), ("one",), id="a copy is less than a load"
+        ),
+        pytest.param(
+            7, [able("one", rate=0.1), resident("two")], ("two",), (), id="nobody asks for two"
+        ),
+        pytest.param(1, [sleeper("one"), able("two")], ("one",), (), id="a sleeper goes first"),
+        pytest.param(
+            8, [sleeper("one"), able("two")], ("one",), ("two",), id="a sleeper and a sleep"
+        ),
+        pytest.param(7, [sleeper("one"), able("two")], (), ("two",), id="no sleeper in vain"),
+        pytest.param(8, [sleeper("one", pinned=True), able("two")], ("two",), (), id="pinned"),
+        pytest.param(7, [able("one", pinned=True), able("two")], (), ("two",), id="pinned, awake"),
+    ],
+)
+def test_who_can_sleep_sleeps_where_that_is_enough_and_sleepers_are_the_first_to_end(
+    gib: int, held: list[Resident], gone: tuple[str, ...], asleep: tuple[str, ...]
+) -> None:
+    decided = make_room(want(gib), held, {"a": 0}, NOW)
+    assert isinstance(decided, Room)
+    assert (set(decided.victims), set(decided.sleepers)) == (set(gone), set(asleep))
+
+
+def test_a_busy_one_is_never_put_to_sleep_and_a_sleeper_has_no_turn() -> None:
+    busy = able("busy", busy=True)
+    late = want(7, waited_s=1000.0)
+    assert make_room(late, [busy], {"a": 0}, NOW) == Room(("a",), ("busy",))
+    asked_for = sleeper("asked for", busy=True, since=NOW - 1)
+    assert make_room(want(1, waited_s=1000.0), [asked_for], {"a": 0}, NOW) == Room(
+        ("a",), ("asked for",)
+    )
+
+
 def test_a_wait_is_bounded_by_a_share_of_what_the_request_may_wait() -> None:
     slow = resident("slow", reload_s=100.0)
-    assert patience_s(want(limit_s=120.0), [slow]) == 30.0
+    assert patience_s(want(limit_s=120.0), [Going(slow)]) == 30.0
 
 
 RESIDENTS = st.lists(
     st.builds(
-        lambda index, devices, gib, **facts: Resident(
-            f"r{index}", f"f{index}", dict.fromkeys(devices, gib * GIB), **facts
+        lambda index, devices, gib, rest, **facts: Resident(
+            f"r{index}",
+            f"f{index}",
+            dict.fromkeys(devices, gib * GIB),
+            rest=None if rest is None else dict.fromkeys(devices, rest * GIB // 2),
+            **facts,
         ),
         index=st.integers(0, 10**6),
         devices=st.sampled_from([("a",), ("b",), ("a", "b")]),
@@ -128,6 +184,8 @@ RESIDENTS = st.lists(
         since=st.none() | st.floats(0, NOW),
         busy=st.booleans(),
         pinned=st.booleans(),
+        rest=st.none() | st.integers(0, 2),
+        rouse_s=st.floats(0, 1),
     ),
     max_size=8,
     unique_by=lambda r: r.id,
@@ -151,19 +209,26 @@ def test_whatever_is_decided_fits_takes_no_more_than_it_must_and_nobody_it_may_n
         assert decided.until > NOW
         return
     by_id = {one.id: one for one in residents}
-    victims = [by_id[name] for name in decided.victims]
+    victims = [Going(by_id[name]) for name in decided.victims]
+    victims += [Going(by_id[name], sleeps=True) for name in decided.sleepers]
 
-    def fits_without(gone: list[Resident]) -> bool:
+    def fits_without(gone: list[Going]) -> bool:
         return all(
-            free[device] + sum(one.held.get(device, 0) for one in gone) >= asked.each
+            free[device] + sum(one.frees(device) for one in gone) >= asked.each
             for device in decided.devices
         )
 
     assert len(set(decided.devices)) == gpus
     assert fits_without(victims)
     assert not any(fits_without([v for v in victims if v is not one]) for one in victims)
-    assert not any(one.pinned or one.since is None for one in victims)
-    if any(one.busy for one in victims):
+    for one in victims:
+        others = [v for v in victims if v is not one]
+        softer = Going(one.resident, sleeps=True)
+        if not one.sleeps and one.resident.rest is not None and not one.resident.busy:
+            assert not fits_without([*others, softer]), "asleep it would have been enough"
+        assert not one.sleeps or (one.resident.rest is not None and not one.resident.busy)
+    assert not any(one.resident.pinned or one.resident.since is None for one in victims)
+    if any(one.resident.busy for one in victims):
         assert waited_s >= patience_s(asked, victims)
 
 

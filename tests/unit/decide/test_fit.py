@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stoker.decide.fit import Shortfall, bytes_per_gpu, shortfall
+from stoker.decide.fit import Shortfall, bytes_per_gpu, several_instances, shortfall, usable
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,28 @@ def test_a_replica_needs_its_workers_bytes_on_each_of_its_devices(
 def test_workers_are_spread_over_the_devices_and_devices_over_the_workers() -> None:
     assert bytes_per_gpu(100, workers=4, gpus=2) == 200
     assert bytes_per_gpu(100, workers=1, gpus=2) == 50
+
+
+@pytest.mark.parametrize(
+    ("devices", "workers", "gpus", "placed_on", "refused"),
+    [
+        ("MIG-a MIG-b", 2, 2, "MIG-a MIG-b", False),
+        ("MIG-a MIG-b", 1, 1, "MIG-a MIG-b", False),
+        ("MIG-a MIG-b", 1, 2, "", True),
+        ("MIG-a MIG-b MIG-c", 2, 3, "", True),
+        ("MIG-a GPU-b GPU-c", 1, 2, "GPU-b GPU-c", False),
+        ("MIG-a GPU-b", 1, 2, "GPU-b", True),
+        ("MIG-a", 1, 2, "", False),
+        ("GPU-a", 1, 2, "GPU-a", False),
+    ],
+)
+def test_a_worker_gets_several_cards_but_never_several_mig_instances(
+    devices: str, workers: int, gpus: int, placed_on: str, refused: bool
+) -> None:
+    """Of several CUDA shows a process one: the model would not fit, and nothing would say why."""
+    names = devices.split()
+    instances = [name for name in names if name.startswith("MIG")]
+    found = usable(dict.fromkeys(names, 1), instances, workers, gpus)
+    assert list(found) == placed_on.split()
+    why = several_instances(names, instances, workers, gpus)
+    assert ("CUDA shows a process only one" in why) is refused

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from stoker.nouns.wire import (
     MAX_PAYLOAD,
+    Drain,
     FrameReader,
     Kind,
     ProtocolError,
+    State,
     frame,
     frame_with_meta,
     split_meta,
@@ -47,6 +49,22 @@ def test_the_numbers_on_the_wire_stay() -> None:
     assert frame_with_meta(Kind.REQUEST, 1, b"{}", b"x") == bytes.fromhex(
         "00000007 02 00000001 00000002 7b7d 78"
     )
+
+
+def test_the_fields_of_what_workers_tell_and_are_told_stay() -> None:
+    assert set(State.__annotations__) == {
+        "phase",
+        "permits",
+        "pid",
+        "replica",
+        "index",
+        "sleeps",
+        "error",
+        "device_bytes",
+        "short_times",
+        "short_bytes",
+    }
+    assert set(Drain.__annotations__) == {"within_s"}
 
 
 @given(

@@ -68,7 +68,9 @@ async def test_it_sleeps_when_idle_refuses_and_serves_again_once_awake(
     assert (await caller.response(2))[1] == b"awake"
 
 
-async def test_one_with_work_does_not_sleep(make: Make, weights: Weights) -> None:
+async def test_one_with_work_does_not_sleep_and_says_so_to_whoever_asked(
+    make: Make, weights: Weights
+) -> None:
     going = asyncio.Event()
 
     async def slow(_context: Any, event: Any) -> Any:
@@ -76,12 +78,13 @@ async def test_one_with_work_does_not_sleep(make: Make, weights: Weights) -> Non
         return event.body
 
     bench = with_weights(make, weights, slow, asynchronous=True)
-    caller = bench.caller()
+    caller, other = bench.caller(), bench.caller()
     caller.request(1, b"kept")
     caller.sock.send(SLEEP)
     await turns()
     assert weights.on_device
-    assert caller.phases() == ["ready"]
+    assert caller.phases() == ["ready", "ready"]
+    assert other.phases() == ["ready"]
     going.set()
     assert (await caller.response(1))[1] == b"kept"
 
@@ -95,7 +98,7 @@ async def test_one_with_nothing_to_take_off_the_device_says_so_and_stays_awake(
     caller.request(1, b"here")
     assert (await caller.response(1))[1] == b"here"
     states = [json.loads(entry[2]) for entry in caller.got if entry[0] is Kind.STATE]
-    assert [("sleeps" in state, state["phase"]) for state in states] == [(False, "ready")]
+    assert [("sleeps" in state, state["phase"]) for state in states] == [(False, "ready")] * 2
 
 
 async def test_one_that_cannot_leave_the_device_goes_in_an_orderly_way(

@@ -159,7 +159,7 @@ class Deploys:
         document = references.resolved(compiled.document, earlier[0] if earlier else None)
         config = FunctionConfig.parse(document)
         capacity = self._capacity()
-        await asyncio.to_thread(check_devices, config, capacity)
+        await asyncio.to_thread(check_devices, config, capacity, self._instances())
         return function, Compiled(document, [*compiled.notes, *sharing_note(config, capacity)])
 
     async def _unmasked(
@@ -174,8 +174,14 @@ class Deploys:
         )
 
     def _capacity(self) -> dict[str, int]:
-        devices = self.snapshot().get("devices", {}) if self.snapshot else {}
-        return {name: int(device["capacity_bytes"]) for name, device in devices.items()}
+        return {name: int(device["capacity_bytes"]) for name, device in self._devices().items()}
+
+    def _instances(self) -> list[str]:
+        return [name for name, device in self._devices().items() if device.get("kind") == "mig"]
+
+    def _devices(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.snapshot().get("devices", {}) if self.snapshot else {}
+        return found
 
     async def _status(self, project: str, name: str, query: QueryParams) -> Response:
         name = full_name(project, normalised(name), text(query, "tag") or "")

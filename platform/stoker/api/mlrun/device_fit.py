@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from stoker.api.submit import Note
-from stoker.decide.fit import Shortfall, shortfall
+from stoker.decide.fit import Shortfall, several_instances, shortfall, usable
 from stoker.models.source import PACKAGE_SCHEME, find
 from stoker.nouns.errors import InvalidFunction, UnusableModel
 from stoker.nouns.function import FunctionConfig
@@ -44,20 +45,27 @@ def least_bytes(config: FunctionConfig) -> tuple[int, str]:
     return 0, ""
 
 
-def check_devices(config: FunctionConfig, capacity: Mapping[str, int]) -> None:
+def check_devices(
+    config: FunctionConfig, capacity: Mapping[str, int], instances: Collection[str] = ()
+) -> None:
     """Refuses a function whose replica needs more than the devices have when they are empty.
 
     Args:
         config: the function.
         capacity: bytes of each device; empty on a home without any.
+        instances: those that are MIG instances.
 
     Raises:
         InvalidFunction: with the bytes, and how many workers would fit.
     """
     if not config.gpus or not capacity:
         return
+    split = several_instances(capacity, instances, config.workers, config.gpus)
+    if split:
+        _refuse('spec.resources.limits["nvidia.com/gpu"]', split)
     per_worker, source = least_bytes(config)
-    short = shortfall(per_worker, config.workers, config.gpus, capacity)
+    whole = usable(capacity, instances, config.workers, config.gpus) or capacity
+    short = shortfall(per_worker, config.workers, config.gpus, whole)
     if short is None:
         return
     if config.gpus > len(capacity):
@@ -69,6 +77,10 @@ def check_devices(config: FunctionConfig, capacity: Mapping[str, int]) -> None:
     else:
         field = f"spec.triggers.{config.http_trigger_name}.numWorkers"
         message = _too_many(config, per_worker, source, short)
+    _refuse(field, message)
+
+
+def _refuse(field: str, message: str) -> NoReturn:
     raise InvalidFunction(
         f"invalid function: {field}: {message}", fields=[{"field": field, "message": message}]
     )

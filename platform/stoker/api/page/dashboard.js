@@ -95,13 +95,13 @@ function functionRow(f) {
   link.target = "_blank";
   link.rel = "noopener noreferrer";
   name.append(link, element("small", "", f.project));
-  if (f.message && TONES[f.state] === "bad") {
-    const why = element("small", "bad", f.message.trim().split("\n").pop());
+  if (f.message && (TONES[f.state] === "bad" || f.state === "ready" || f.shownState === "asleep")) {
+    const why = element("small", TONES[f.state] === "bad" ? "bad" : "", f.message.trim().split("\n").pop());
     why.title = f.message;
     name.append(why);
   }
   const state = cell();
-  state.append(pill(f.state));
+  state.append(pill(f.shownState));
   const moving = f.servingRevision && f.servingRevision !== f.revision;
   const tried = f.canary && `${f.servingRevision} + ${f.canary.revision} (${+(100 * f.canary.share).toFixed(1)} %)`;
   const revision = tried || (moving ? `${f.servingRevision} → ${f.revision}` : `${f.revision}`);

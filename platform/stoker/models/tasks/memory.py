@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import psutil
 
+from stoker.models import held
+from stoker.models.held import bytes_wanted
 from stoker.models.tasks.steps import Steps, at_once
 from stoker.nouns.errors import InsufficientStorage
 from stoker.nouns.quantity import format_bytes
@@ -17,10 +18,6 @@ from stoker.nouns.quantity import format_bytes
 Item = TypeVar("Item")
 Forward = Callable[[Sequence[Any]], list[Any]]
 ForwardInSteps = Callable[[Sequence[Any]], Steps[list[Any]]]
-
-_UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-_TRIED = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
-"""torch says so of cards ("Tried to allocate 2.00 GiB") and of the host ("… 64 bytes")."""
 
 
 def attempt(forward: Forward, items: Sequence[Any]) -> list[Any]:
@@ -50,7 +47,17 @@ def attempt_in_steps(forward: ForwardInSteps, items: Sequence[Any]) -> Steps[lis
     _release(failure)
     half = (len(items) + 1) // 2
     parts = [part for part in (items[:half], items[half:]) if part]
-    return (yield from _settled_each(forward, parts, len(items)))
+    results = yield from _settled_each(forward, parts, len(items))
+    _note(results)
+    return results
+
+
+def _note(results: Sequence[Any]) -> None:
+    """What was too much at half the batch as well is remembered: once, however many it fails."""
+    causes = [one.__cause__ for one in results if isinstance(one, InsufficientStorage)]
+    known = [cause for cause in causes if cause is not None]
+    if known:
+        held.note_shortage(max(known, key=lambda cause: bytes_wanted(cause) or 0))
 
 
 def is_out_of_memory(exc: BaseException) -> bool:
@@ -64,16 +71,6 @@ def is_out_of_memory(exc: BaseException) -> bool:
         or "DefaultCPUAllocator: not enough memory" in text
         or "CUDA out of memory" in text
     )
-
-
-def bytes_wanted(exc: BaseException) -> int | None:
-    """The allocation that failed, if the exception says how large it was."""
-    found = _TRIED.search(str(exc))
-    return int(float(found[1]) * _UNITS[_unit(found[2])]) if found else None
-
-
-def _unit(text: str) -> str:
-    return next(unit for unit in _UNITS if unit.lower() == text.lower())
 
 
 def _try(forward: ForwardInSteps, items: Sequence[Any]) -> Steps[list[Any] | Exception]:
@@ -108,13 +105,15 @@ def refusal(exc: BaseException, tried: int, half: int) -> InsufficientStorage:
     wanted, free = bytes_wanted(exc), _free()
     lacking = f"an allocation of {wanted} bytes ({format_bytes(wanted)}) failed" if wanted else ""
     detail = {} if wanted is None else {"bytes_wanted": wanted}
-    return InsufficientStorage(
+    error = InsufficientStorage(
         f"out of memory with a batch of {tried} and again with {half}: "
         f"{lacking or 'an allocation failed'}, {free} bytes ({format_bytes(free)}) are free; send "
         "shorter or fewer inputs at once, or give the function more memory",
         bytes_free=free,
         **detail,
     )
+    error.__cause__ = exc
+    return error
 
 
 def _free() -> int:
