@@ -30,6 +30,7 @@ from stoker.nouns.parts import (
     whole_number,
 )
 from stoker.nouns.quantity import parse_bytes, parse_device_memory, parse_duration
+from stoker.nouns.recording import RECORD_VARIABLE, RecordingSpec, check_recording
 from stoker.nouns.stream_trigger import (
     STREAM_KIND,
     STREAM_KINDS,
@@ -54,6 +55,7 @@ _READABLE_ENV: dict[str, Callable[[str], float]] = {
     "STOKER_QUEUE_LIMIT": lambda value: whole_number(value, 1),
     "STOKER_GPU_MEMORY": parse_device_memory,
     "STOKER_SLEEP_AFTER": parse_duration,
+    RECORD_VARIABLE: check_recording,
 }
 """Variables that the platform itself reads, and how."""
 
@@ -308,6 +310,11 @@ class FunctionConfig(Part):
         """
         declared = self.env.get("STOKER_SLEEP_AFTER")
         return parse_duration(declared) if declared else None
+
+    @property
+    def recording(self) -> RecordingSpec | None:
+        """What of its traffic is recorded; None: nothing."""
+        return RecordingSpec.of(self.env)
 
     @property
     def idle_window_s(self) -> float:

@@ -94,6 +94,15 @@ class Home:
         return self.logs / "functions" / function
 
     @property
+    def traffic(self) -> Path:
+        """Recorded requests and answers, of the functions that declare it."""
+        return self.root / "traffic"
+
+    def function_traffic(self, function: str) -> Path:
+        """Those of one function: segments of JSON lines, and ``about.json``."""
+        return self.traffic / function
+
+    @property
     def functions(self) -> Path:
         """The functions' code: a folder each."""
         return self.root / "functions"

@@ -11,6 +11,7 @@ from stoker.nouns.wire import RequestMeta
 
 if TYPE_CHECKING:
     from stoker.worker.connection import Connection
+    from stoker.worker.recorder import Tape
 
 
 class Ticket:
@@ -24,6 +25,7 @@ class Ticket:
         runnable: when it could first have run, were it not for the batch's filling.
         task: what runs it, when that is not the loop itself. Set by its first step: a task that is
             cancelled before never runs, and nothing would end the request.
+        tape: what of a streamed answer is to be recorded; None: nothing.
         streamed: the head of a streamed answer went out, so no whole answer may follow.
         done: it got its one outcome; later ones are dropped.
         cancelled: the caller no longer wants it.
@@ -47,6 +49,7 @@ class Ticket:
         "started",
         "stream",
         "streamed",
+        "tape",
         "task",
         "told_queued",
     )
@@ -71,6 +74,7 @@ class Ticket:
         self.leave_by = 0.0
         self.told_queued = False
         self.streamed = False
+        self.tape: Tape | None = None
         self.cancelled = False
         self.expired = False
         self.done = False

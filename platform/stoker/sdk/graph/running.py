@@ -42,10 +42,12 @@ class Bounds(NamedTuple):
     Attributes:
         request_id: shown in the log of the function that is called; empty: of none.
         deadline: CLOCK_MONOTONIC seconds, or None.
+        step: the name of the step that calls.
     """
 
     request_id: str = ""
     deadline: float | None = None
+    step: str = ""
 
 
 NONE = Bounds()
@@ -60,8 +62,8 @@ def running(event: Any) -> Running | None:
     return found
 
 
-def bounds(request: Running | None, *, waited: bool) -> Bounds:
+def bounds(request: Running | None, *, waited: bool, step: str) -> Bounds:
     """What calls for a request take from it; ``waited``: somebody waits for its answer still."""
     if request is None:
-        return NONE
-    return Bounds(request.id, request.deadline if waited else None)
+        return Bounds(step=step)
+    return Bounds(request.id, request.deadline if waited else None, step)

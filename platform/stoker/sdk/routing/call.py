@@ -62,6 +62,7 @@ class Call:
         record: the record of a stream that this is; None for a request.
         debtor: who hears of that record's acknowledgement, should one follow the answer.
         pin: the worker that shall run it, for as long as that one takes requests.
+        step: the name of the graph's step that calls; empty for a client's request.
         watched: the caller cancels it by itself when its deadline passes: no timer is needed.
         seq: place in the order of arrival at its function.
         arrived, sent: CLOCK_MONOTONIC seconds of submission and of the last dispatch (0: never).
@@ -94,6 +95,7 @@ class Call:
         "sent",
         "seq",
         "started",
+        "step",
         "stream",
         "streaming",
         "timer",
@@ -118,6 +120,7 @@ class Call:
         debtor: Debtor | None = None,
         pin: Link | None = None,
         watched: bool = False,
+        step: str = "",
     ) -> None:
         self.caller = caller
         self.id = id
@@ -128,6 +131,7 @@ class Call:
         self.deadline = deadline
         self.idempotent = idempotent
         self.trigger = trigger
+        self.step = step
         self.watched = watched
         self.record = record
         self.debtor = debtor

@@ -142,6 +142,8 @@ class Link(asyncio.Protocol):
         }
         if call.trigger:
             meta["trigger"] = call.trigger
+        if call.step:
+            meta["step"] = call.step
         if call.record is not None:
             meta["record"] = call.record
             if call.debtor is not None:
