@@ -132,6 +132,7 @@ class Overview:
     ) -> dict[str, Any]:
         mine = [replica for replica in replicas.values() if replica.function == record.name]
         config = record.current.config
+        recording = config.recording
         return {
             "name": record.name,
             "project": record.project,
@@ -143,6 +144,7 @@ class Overview:
             "minReplicas": config.min_replicas,
             "maxReplicas": config.max_replicas,
             "workersPerReplica": config.workers,
+            "recordedShare": recording.share if recording else None,
             "gpus": config.gpus,
             "replicas": phases(mine),
             "deviceBytes": sum(r.device_bytes for r in mine if r.phase is not Phase.ASLEEP),

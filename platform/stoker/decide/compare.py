@@ -95,9 +95,9 @@ def compare(left: Answer, right: Answer, rules: CompareRules) -> Comparison:
     if left == right:
         return _SAME
     if left.status != right.status:
-        found = Difference("(status)", str(left.status), str(right.status), _OTHER_STATUS)
-        return _judged([found], rules.tolerance)
-    found = []
+        other = Difference("(status)", str(left.status), str(right.status), _OTHER_STATUS)
+        return Comparison(Verdict.DIFFERENT, other.distance, (other,), 1)
+    found: list[Difference] = []
     kinds = _media_type(left.content_type), _media_type(right.content_type)
     if kinds[0] != kinds[1]:
         found.append(Difference("(content type)", *kinds, _NO_MEASURE))

@@ -99,9 +99,7 @@ class Redaction(BaseModel):
     @field_validator("path")
     @classmethod
     def _has_parts(cls, value: str) -> str:
-        if value and not all(path_parts(value)):
-            raise ValueError(f'must be like "user.email" or "items[*].card", was {value!r}')
-        return value
+        return checked_path(value) if value else value
 
     @field_validator("header")
     @classmethod
@@ -130,6 +128,17 @@ def path_parts(path: str) -> list[str]:
     return path.removeprefix("$").removeprefix(".").replace("[", ".").replace("]", "").split(".")
 
 
+def checked_path(path: str) -> str:
+    """The path itself.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not all(path_parts(path)):
+        raise ValueError(f'must be like "user.email" or "items[*].card", was {path!r}')
+    return path
+
+
 class RecordingSpec(BaseModel):
     """How much of a function's traffic is kept, for how long, and what of it is not.
 
@@ -144,6 +153,8 @@ class RecordingSpec(BaseModel):
             use while the traffic is still like it.
         headers: that are written besides the content type; none by default.
         redact: what must not be written as it came.
+        ignore: paths into the JSON of answers that vary from one to the next (ids, times): they are
+            recorded, and a replay does not compare them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -154,6 +165,7 @@ class RecordingSpec(BaseModel):
     keep_s: Annotated[float, BeforeValidator(_age), Field(alias="keep", gt=0)] = 7 * 86400.0
     headers: tuple[str, ...] = ()
     redact: tuple[Redaction, ...] = ()
+    ignore: tuple[str, ...] = ()
 
     @field_validator("headers")
     @classmethod
@@ -163,6 +175,11 @@ class RecordingSpec(BaseModel):
             if name in _NEVER or is_secret(name):
                 raise ValueError(f"the header {name!r} is never recorded: it opens doors")
         return lower
+
+    @field_validator("ignore")
+    @classmethod
+    def _are_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(checked_path, value))
 
     @model_validator(mode="after")
     def _room_for_a_few(self) -> Self:
@@ -213,23 +230,25 @@ def check_recording(text: str) -> float:
     return spec.share if spec is not None else 0.0
 
 
-_SHORT = ("share", "max", "body", "keep", "header", "drop", "mask", "hash")
+_LISTS = {"header": "headers", "ignore": "ignore"}
+_RULES = ("drop", "mask", "hash")
+_SHORT = ("share", "max", "body", "keep", *_LISTS, *_RULES)
 
 
 def _short(text: str) -> dict[str, Any]:
     """``key=value`` pairs, separated by commas.
 
-    ``header``, ``drop``, ``mask`` and ``hash`` may stand several times; the last three name paths
-    into JSON.
+    ``header``, ``ignore``, ``drop``, ``mask`` and ``hash`` may stand several times; all but the
+    first name paths into JSON.
     """
-    found: dict[str, Any] = {"headers": [], "redact": []}
+    found: dict[str, Any] = {"headers": [], "ignore": [], "redact": []}
     for part in filter(None, (one.strip() for one in text.split(","))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or key not in _SHORT:
             raise ValueError(f"must be JSON, or {'=,'.join(_SHORT)}= pairs, was {part!r}")
-        if key == "header":
-            found["headers"].append(value)
-        elif key in ("drop", "mask", "hash"):
+        if key in _LISTS:
+            found[_LISTS[key]].append(value)
+        elif key in _RULES:
             found["redact"].append({"path": value, "with": key})
         elif key in found:
             raise ValueError(f"names {key} twice")

@@ -88,7 +88,7 @@ class Hello(TypedDict):
 class RequestMeta(TypedDict):
     """One event. ``headers`` keys are lower case; ``path`` has the query string.
 
-    ``step``: the name of the graph's step that calls.
+    ``step``: the name of the graph's step that calls; ``copied``: for a copy of a request.
     """
 
     id: str
@@ -99,6 +99,7 @@ class RequestMeta(TypedDict):
     trigger: NotRequired[str]
     record: NotRequired[RecordMeta]
     step: NotRequired[str]
+    copied: NotRequired[bool]
 
 
 class RecordMeta(TypedDict):

@@ -20,7 +20,7 @@ from stoker.decide.redact import Redactor, Unredactable
 from stoker.nouns.exchange import CONTENT_TYPE, Exchange, Message
 from stoker.nouns.home import Home
 from stoker.nouns.launch import WorkerLaunch
-from stoker.nouns.recording import UNRECORDED, RecordingSpec
+from stoker.nouns.recording import RecordingSpec
 from stoker.worker.answer import Answer
 from stoker.worker.log import WorkerLog
 from stoker.worker.segments import Segments
@@ -128,9 +128,7 @@ class Recorder:
 
     def wants(self, ticket: Ticket) -> bool:
         """Whether this one is of the sample."""
-        return self._random.random() < self._spec.share and UNRECORDED.isdisjoint(
-            ticket.meta["headers"]
-        )
+        return self._random.random() < self._spec.share and not ticket.copied
 
     def answered(self, ticket: Ticket, answer: Answer, ended: float) -> None:
         """A request has its whole answer. What the worker itself failed says nothing of a model."""

@@ -104,7 +104,7 @@ class Switchboard:
         if len(body) > limits.max_body_bytes:
             limit = limits.max_body_bytes
             raise BodyTooLarge(f"the body must be at most {limit} bytes", limit=limit)
-        awaited = Awaited(self._loop)
+        awaited, bounds = Awaited(self._loop), BOUNDS.get()
         earliest = _earliest(deadline, limits.event_timeout_s, headers)
         call = Call(
             awaited,
@@ -116,7 +116,8 @@ class Switchboard:
             deadline=earliest,
             idempotent="idempotency-key" in headers,
             watched=watched and earliest == deadline,
-            step=BOUNDS.get().step,
+            step=bounds.step,
+            copied=bounds.copied,
         )
         self._follower.stir()
         lane.submit(call)

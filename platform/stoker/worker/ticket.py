@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stoker.nouns.recording import UNRECORDED
 from stoker.nouns.wire import RequestMeta
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ class Ticket:
     def id(self) -> str:
         """The request's id."""
         return self.meta["id"]
+
+    @property
+    def copied(self) -> bool:
+        """It is a copy of another request, replayed or mirrored, or a call made for one."""
+        return "copied" in self.meta or not UNRECORDED.isdisjoint(self.meta["headers"])
 
     @property
     def ended(self) -> bool:

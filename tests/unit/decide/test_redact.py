@@ -87,6 +87,12 @@ def test_equal_values_have_equal_hashes_and_another_key_gives_others() -> None:
     assert json.loads(other.body)["a"] != left["a"]
 
 
+def test_what_is_hashed_already_stays_so_that_a_replayed_request_is_answered_alike() -> None:
+    rule = {"path": "mail", "with": "hash"}
+    once = written({"mail": "ann@home"}, rule)
+    assert written(once, rule) == once
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -171,6 +171,7 @@ async def test_copies_of_requests_are_not_recorded_again(
 ) -> None:
     one = record(echo, ALL)
     await one.ask(b"copy", headers={header: "1"})
+    await one.ask(b"for a copy", step="s", copied=True)
     await one.ask(b"own")
     assert [got.request.body for got in one.written()] == [b"own"]
 

@@ -63,6 +63,7 @@ class Call:
         debtor: who hears of that record's acknowledgement, should one follow the answer.
         pin: the worker that shall run it, for as long as that one takes requests.
         step: the name of the graph's step that calls; empty for a client's request.
+        copied: it is made for a copy of a request, and is not to be recorded.
         watched: the caller cancels it by itself when its deadline passes: no timer is needed.
         seq: place in the order of arrival at its function.
         arrived, sent: CLOCK_MONOTONIC seconds of submission and of the last dispatch (0: never).
@@ -78,6 +79,7 @@ class Call:
         "body",
         "caller",
         "cold",
+        "copied",
         "deadline",
         "debtor",
         "done",
@@ -121,6 +123,7 @@ class Call:
         pin: Link | None = None,
         watched: bool = False,
         step: str = "",
+        copied: bool = False,
     ) -> None:
         self.caller = caller
         self.id = id
@@ -132,6 +135,7 @@ class Call:
         self.idempotent = idempotent
         self.trigger = trigger
         self.step = step
+        self.copied = copied
         self.watched = watched
         self.record = record
         self.debtor = debtor

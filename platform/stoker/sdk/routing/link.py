@@ -144,6 +144,8 @@ class Link(asyncio.Protocol):
             meta["trigger"] = call.trigger
         if call.step:
             meta["step"] = call.step
+            if call.copied:
+                meta["copied"] = True
         if call.record is not None:
             meta["record"] = call.record
             if call.debtor is not None:
