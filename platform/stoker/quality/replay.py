@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -31,6 +32,7 @@ request, and one that is busy with its own traffic goes before a replay."""
 _PAUSE_S = 0.25
 _NOT_NOW = frozenset({429, 502, 503})
 _REPLICA = "x-stoker-replica"
+_ASCII = "".join(map(chr, range(33, 127)))
 _ERROR_OF_OURS = ("error.request_id",)
 """What makes two answers of ours to the same failure differ."""
 
@@ -148,7 +150,7 @@ async def _ask(
                 headers=_headers(exchange, target),
                 content=exchange.request.body,
             )
-        except httpx.HTTPError as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
             raise _Unanswered(f"{target.words}: {exc or type(exc).__name__}") from exc
         refusal = _refusal(response)
         if not refusal:
@@ -161,8 +163,8 @@ async def _ask(
 def _url(base: str, path: str) -> httpx.URL:
     # As recorded, byte for byte: quoted anew, it would be another path.
     url = httpx.URL(base)
-    raw = url.raw_path.rstrip(b"/") + path.encode("latin-1", "replace")
-    return url.copy_with(raw_path=raw)
+    quoted = quote(path.encode("latin-1", "replace"), safe=_ASCII)
+    return url.copy_with(raw_path=url.raw_path.rstrip(b"/") + quoted.encode())
 
 
 def _headers(exchange: Exchange, target: Target) -> dict[str, str]:
