@@ -26,6 +26,7 @@ from stoker.api.overview import Overview, Snapshot
 from stoker.api.page import Page
 from stoker.api.projects import Projects
 from stoker.api.reply import error_reply
+from stoker.api.rollouts import Rollouts
 from stoker.api.settings import ApiSettings
 from stoker.api.streams import StreamViews
 from stoker.api.v3io import V3io, V3ioObjects
@@ -70,6 +71,7 @@ def build_app(
         Dashboard(settings),
         Overview(store, home, settings, snapshot),
         StreamViews(store),
+        Rollouts(store),
         Health(store, snapshot),
         Metrics(store, snapshot),
         Page(),

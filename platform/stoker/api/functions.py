@@ -14,6 +14,7 @@ from stoker.api.function_logs import LogQuery, replica_files, stream
 from stoker.api.reply import Json, flag, json_body
 from stoker.api.settings import ApiSettings
 from stoker.api.view import KnownSecrets, exported, function_document, namespace_of
+from stoker.api.who import who_of
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.function import PROJECT_LABEL
 from stoker.nouns.home import Home
@@ -69,7 +70,7 @@ class Functions:
         """Deploys a new function: 202 once it is written."""
         project = request.headers.get("x-nuclio-project-name", "")
         document = submit.prepared(await json_body(request), project=project)
-        record = await submit.create(self.store, document)
+        record = await submit.create(self.store, document, who=who_of(request))
         return await self._accepted(request, record)
 
     async def update(self, request: Request) -> Response:
@@ -80,7 +81,7 @@ class Functions:
             earlier = await self.store.get_function(name)
             project = _label(earlier)
         document = submit.prepared(await json_body(request), name=name, project=project)
-        record = await submit.update(self.store, name, document)
+        record = await submit.update(self.store, name, document, who=who_of(request))
         return await self._accepted(request, record)
 
     async def patch(self, request: Request) -> Response:

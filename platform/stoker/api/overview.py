@@ -27,6 +27,7 @@ from stoker.api.view import (
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.home import Home
 from stoker.nouns.record import Demand, FunctionRecord, Phase, ReplicaRecord, WorkerRecord
+from stoker.nouns.recording import RecordingSpec
 from stoker.nouns.secrecy import mask_text
 from stoker.store import Store
 
@@ -132,7 +133,7 @@ class Overview:
     ) -> dict[str, Any]:
         mine = [replica for replica in replicas.values() if replica.function == record.name]
         config = record.current.config
-        recording = config.recording
+        recording = RecordingSpec.of(config.env)
         return {
             "name": record.name,
             "project": record.project,
@@ -141,6 +142,7 @@ class Overview:
             "url": f"http://{invocation_address(record.name, self.settings)}",
             "revision": record.current.number,
             "servingRevision": record.serving.number if record.serving else None,
+            "canary": canary_of(record),
             "minReplicas": config.min_replicas,
             "maxReplicas": config.max_replicas,
             "workersPerReplica": config.workers,
@@ -159,6 +161,13 @@ class Overview:
             "lastScaleTime": record.last_scale_time,
             "updatedAt": record.updated_at,
         }
+
+
+def canary_of(record: FunctionRecord) -> dict[str, Any] | None:
+    """The canary's number and its share of the requests (0 to 1); None when there is none."""
+    if record.canary is None:
+        return None
+    return {"revision": record.canary.revision.number, "share": record.canary.share}
 
 
 def phases(replicas: list[ReplicaRecord]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from stoker.nouns.errors import BadRequest, Forbidden, StokerError, Unauthorized
 from stoker.store.catalog import json_text
 
 _MLRUN = ("/api/v1", "/api/v2")
-_OWN = ("/api/stoker", "/api/streams", *_MLRUN)
+_OWN = ("/api/stoker", "/api/streams", "/api/rollouts", *_MLRUN)
 
 
 class Json(Response):

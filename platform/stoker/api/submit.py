@@ -72,9 +72,9 @@ def prepared(body: dict[str, Any], *, name: str = "", project: str = "") -> dict
 
 
 async def create(
-    store: Store, document: dict[str, Any], notes: Sequence[Note] = ()
+    store: Store, document: dict[str, Any], notes: Sequence[Note] = (), *, who: str = ""
 ) -> FunctionRecord:
-    """Writes a new function's first revision.
+    """Writes a new function's first revision. ``who`` deploys it, for the history.
 
     Raises:
         InvalidFunction: naming every field that is wrong.
@@ -93,14 +93,19 @@ async def create(
         name=config.name,
         project=config.project,
         created_at=now,
-        **_candidate(document, config, number, now, notes),
+        **_candidate(document, config, number, now, notes, who),
     )
     await store.create_function(record)
     return record
 
 
 async def update(
-    store: Store, name: str, document: dict[str, Any], notes: Sequence[Note] = ()
+    store: Store,
+    name: str,
+    document: dict[str, Any],
+    notes: Sequence[Note] = (),
+    *,
+    who: str = "",
 ) -> FunctionRecord:
     """Writes the next revision of a function, or the first when there is none: as Nuclio does.
 
@@ -109,6 +114,7 @@ async def update(
         name: the function's.
         document: its config.
         notes: further lines for the deploy log.
+        who: who deploys it, for the history.
 
     Raises:
         InvalidFunction: naming every field that is wrong.
@@ -117,16 +123,16 @@ async def update(
     _checked(document)
 
     def next_revision(record: FunctionRecord) -> FunctionRecord:
-        earlier = [r.document for r in (record.candidate, record.serving) if r is not None]
+        earlier = [revision.document for revision in record.revisions]
         whole = restored(document, *earlier)
         config = _checked(whole)
-        change = _candidate(whole, config, record.last_revision + 1, time.time(), notes)
+        change = _candidate(whole, config, record.last_revision + 1, time.time(), notes, who)
         return record.model_copy(update=change | {"project": config.project})
 
     try:
         return await store.update_function(name, next_revision)
     except FunctionNotFound:
-        return await create(store, document, notes)
+        return await create(store, document, notes, who=who)
 
 
 async def desire(store: Store, name: str, state: str) -> FunctionRecord:
@@ -223,10 +229,11 @@ def _candidate(
     number: int,
     now: float,
     notes: Sequence[Note],
+    who: str,
 ) -> dict[str, Any]:
     digest = hashlib.sha256(json_text.written(document, ordered=True)).hexdigest()
     return {
-        "candidate": Revision(number=number, document=document, digest=digest),
+        "candidate": Revision(number=number, document=document, digest=digest, who=who),
         "last_revision": number,
         "state": FunctionState.WAITING_FOR_BUILD,
         "message": "",

@@ -44,11 +44,10 @@ def namespace_of(record: FunctionRecord) -> str:
 
 
 def record_secrets(record: FunctionRecord) -> set[str]:
-    """The secret values of both revisions: a log may hold either's."""
+    """The secret values of all its revisions: a log may hold any one's."""
     return {
         value
-        for revision in (record.candidate, record.serving)
-        if revision is not None
+        for revision in record.revisions
         for value in secret_values(revision.document).values()
     }
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.record import FunctionRecord, ReplicaRecord
+from stoker.nouns.rollout import RolloutEvent
 
 Change = Callable[[FunctionRecord], FunctionRecord]
 
@@ -62,6 +63,9 @@ class Effects(Protocol):
 
     def restore_function(self, record: FunctionRecord) -> None:
         """Writes a record that the store has lost."""
+
+    def note_rollout(self, function: str, event: RolloutEvent) -> None:
+        """Appends to the history of the function's canaries."""
 
     def build(self, record: FunctionRecord, device: str) -> None:
         """Builds the candidate, its model for that device (``cpu``, ``cuda:9.0``).

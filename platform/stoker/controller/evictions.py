@@ -153,6 +153,6 @@ def _busy(live: Live, replica: Replica) -> bool:
 def _pinned(live: Live, staying: int) -> bool:
     """Its user wants so many of it at all times, or a deployment is busy with it."""
     serving = live.record.serving
-    if serving is None or live.rollout is not None or live.deleted:
+    if serving is None or live.rollout is not None or live.record.canary or live.deleted:
         return True
     return not live.record.desired_zero and staying <= serving.config.min_replicas

@@ -24,6 +24,7 @@ from stoker.controller.zygotes import ZygoteClient
 from stoker.nouns.home import Home
 from stoker.nouns.launch import WorkerLaunch, ZygoteKind
 from stoker.nouns.record import FunctionRecord, ReplicaRecord
+from stoker.nouns.rollout import RolloutEvent
 from stoker.nouns.wire import Kind
 from stoker.store import Store
 
@@ -159,6 +160,10 @@ class Hands:
     def restore_function(self, record: FunctionRecord) -> None:
         """Queues the record."""
         self.outbox.restore_function(record)
+
+    def note_rollout(self, function: str, event: RolloutEvent) -> None:
+        """Queues the event."""
+        self.outbox.note_rollout(function, event)
 
     def build(self, record: FunctionRecord, device: str) -> None:
         """Begins the candidate's build."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from stoker.controller.effects import Change
 from stoker.controller.happenings import FunctionSeen, Happening
 from stoker.nouns.errors import Conflict, FunctionNotFound, RecordUnreadable, StoreUnavailable
 from stoker.nouns.record import FunctionRecord, ReplicaRecord
+from stoker.nouns.rollout import RolloutEvent
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,16 @@ class Writes(Protocol):
     async def create_function(self, record: FunctionRecord) -> None:
         """Writes a new function."""
 
+    async def add_rollout_event(self, function: str, event: RolloutEvent) -> None:
+        """Appends to the history of a function's canaries."""
+
 
 class Outbox:
-    """The queue of writes. Replicas first: a wake waits for that one; the latest of each wins."""
+    """The queue of writes. Replicas first: a wake waits for that one; the latest of each wins.
+
+    Events before changes of functions: if the controller dies between the two, what it does again
+    is told twice, but nothing is done that was never told.
+    """
 
     def __init__(self, store: Writes, report: Callable[[Happening], None]) -> None:
         self._store = store
@@ -42,6 +51,7 @@ class Outbox:
         self._replicas: dict[str, ReplicaRecord | None] = {}
         self._changes: dict[str, list[Change]] = {}
         self._restores: dict[str, FunctionRecord] = {}
+        self._notes: deque[tuple[str, RolloutEvent]] = deque()
         self._some = asyncio.Event()
         self._busy = False
 
@@ -65,10 +75,16 @@ class Outbox:
         self._restores[record.name] = record
         self._some.set()
 
+    def note_rollout(self, function: str, event: RolloutEvent) -> None:
+        """Queues an event."""
+        self._notes.append((function, event))
+        self._some.set()
+
     @property
     def is_empty(self) -> bool:
         """Everything has been written."""
-        return not (self._replicas or self._changes or self._restores or self._busy)
+        queued = self._replicas or self._changes or self._restores or self._notes
+        return not (queued or self._busy)
 
     async def run(self) -> None:
         """Writes until cancelled; while the store is away the queue waits."""
@@ -83,7 +99,7 @@ class Outbox:
         """Writes what is queued; False when the store went away, and the rest stays queued."""
         self._busy = True
         try:
-            while self._replicas or self._restores or self._changes:
+            while self._replicas or self._restores or self._notes or self._changes:
                 await self._write_one()
         except StoreUnavailable as exc:
             log.debug("the store is away, the write waits: %s", exc)
@@ -97,6 +113,9 @@ class Outbox:
             await self._write_replica()
         elif self._restores:
             await self._restore()
+        elif self._notes:
+            await self._store.add_rollout_event(*self._notes[0])
+            self._notes.popleft()
         else:
             await self._write_changes()
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from stoker.controller.canary import Canaries
 from stoker.controller.cards import Cards
 from stoker.controller.crashes import Crashes
 from stoker.controller.evictions import Evictions
@@ -58,7 +59,8 @@ class Reconciler:
         """Functions without a record of whom code or workers were found."""
         self.crashes = Crashes(world, self.replicas)
         evictions = Evictions(world, self.replicas)
-        self._rollouts = Rollouts(world, self.replicas, self.crashes, evictions)
+        self._canaries = Canaries(world, self.replicas, evictions)
+        self._rollouts = Rollouts(world, self.replicas, self.crashes, evictions, self._canaries)
         self._scaler = Scaler(world, self.replicas, self.crashes, evictions, sleep)
         self._status = Status(world, self.crashes)
         self._workers = Workers(world, self.replicas, sleep, self._crashed)
@@ -188,7 +190,7 @@ class Reconciler:
         live = self.world.functions.get(name)
         if live is None or not self.crashes.wake(live):
             return []
-        warm = any(replica.has_ready for replica in self.world.replicas_of(name))
+        warm = any(replica.has_ready for replica in self.world.beside_canary(live))
         if live.asked_at is None and not warm:
             live.asked_at = self.world.now()
         if live.record.desired_zero:
@@ -207,6 +209,7 @@ class Reconciler:
             elif not live.deleted:
                 live.deleted = True
                 live.rollout, live.settled = None, 0
+                live.watch, live.tried = None, 0
                 self.world.effects.stop_build(name)
         elif live is None:
             self._ownerless.discard(name)
@@ -299,6 +302,9 @@ class Reconciler:
         elif serving is not None and serving.number == replica.revision:
             self.crashes.of_serving(live, replica, slot, why)
             self._workers.look(replica, slot)
+        elif replica in self.world.canary_replicas(live):
+            self._canaries.crashed(live, replica, slot, why)
+            self._workers.look(replica, slot)
         else:
             self.replicas.drain(replica)
 
@@ -337,6 +343,7 @@ class Reconciler:
         if live.deleted:
             self._delete(live)
             return
+        self._canaries.advance(live)
         self._rollouts.advance(live)
         self._scaler.advance(live)
         self._status.publish(live)
@@ -359,7 +366,7 @@ class Reconciler:
 
     def _prune(self, live: Live) -> None:
         """The code of a former revision goes with its last worker, which may import it lazily."""
-        keep = {r.number for r in (live.record.serving, live.record.candidate) if r is not None}
+        keep = {revision.number for revision in live.record.revisions}
         if all(replica.revision in keep for replica in self.world.replicas_of(live.name)):
             live.prune_due = False
             self.world.effects.remove_code(live.name, frozenset(keep))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stoker.controller.canary import Canaries
 from stoker.controller.crashes import Crashes
 from stoker.controller.cron import unusable
 from stoker.controller.effects import Change
@@ -20,12 +21,18 @@ class Rollouts:
     """Brings candidates to serve. The previous revision serves until the new one is ready."""
 
     def __init__(
-        self, world: World, replicas: Replicas, crashes: Crashes, evictions: Evictions
+        self,
+        world: World,
+        replicas: Replicas,
+        crashes: Crashes,
+        evictions: Evictions,
+        canaries: Canaries,
     ) -> None:
         self._world = world
         self._evictions = evictions
         self._replicas = replicas
         self._crashes = crashes
+        self._canaries = canaries
 
     def advance(self, live: Live) -> None:
         """Takes the next step that facts allow; the newest candidate wins."""
@@ -55,6 +62,9 @@ class Rollouts:
         self._change(live, candidate.number, building)
         for line in advice(candidate.config, bool(self._world.ledger.capacity)):
             self._tell(live, candidate.number, line, "warning")
+        if candidate.config.canary and live.record.serving is None:
+            line = "nothing serves yet: it serves once it is ready, and is no canary"
+            self._tell(live, candidate.number, line, "info")
         self._world.effects.build(live.record, self._world.computes_on(candidate.config))
 
     def built(self, live: Live, event: Built) -> None:
@@ -90,8 +100,12 @@ class Rollouts:
         elif self._candidates_replicas(live, candidate.number):
             # The controller before this one had started it: another beside it would only cost.
             rollout.stage, rollout.recreate = Stage.STARTING, False
+        elif obstacle := self._canaries.obstacle(live, candidate):
+            self.fail(live, FunctionState.ERROR, obstacle)
         elif self._replicas.start(live, candidate) is not None:
-            for _ in range(config.min_replicas - 1):
+            # A canary has as many as its share needs.
+            more = 0 if self._canaries.spec_for(live, candidate) else config.min_replicas - 1
+            for _ in range(more):
                 self._replicas.start(live, candidate)
             rollout.stage, rollout.recreate = Stage.STARTING, False
         else:
@@ -116,6 +130,10 @@ class Rollouts:
             # The old revision serves on while somebody else, who is idle, makes room.
             return
         elif ledger.fit(candidate, without=own) is not None and not rollout.recreate:
+            if self._canaries.spec_for(live, candidate):
+                # To stop what serves for what is only tried out would cost the requests.
+                self.fail(live, FunctionState.ERROR, self._canaries.refusal(live, candidate))
+                return
             rollout.recreate = True
             self._tell(
                 live,
@@ -135,7 +153,12 @@ class Rollouts:
             # Its zygote died under it; nothing is known against the candidate.
             rollout.stage = Stage.PLACING
         elif all(replica.all_ready for replica in replicas):
-            self._promote(live, rollout, FunctionState.READY)
+            spec = self._canaries.spec_for(live, candidate)
+            if spec is None:
+                self._promote(live, rollout, FunctionState.READY)
+            else:
+                rollout.stage = Stage.PROMOTING
+                self._canaries.begin(live, candidate, spec)
 
     def _promote(self, live: Live, rollout: Rollout, state: FunctionState) -> None:
         rollout.stage = Stage.PROMOTING
@@ -156,7 +179,11 @@ class Rollouts:
 
     def _finish(self, live: Live, rollout: Rollout) -> None:
         """The store has confirmed the switch: only now may the old revision go."""
-        serving = live.record.serving
+        serving, canary = live.record.serving, live.record.canary
+        if canary is not None and canary.revision.number == rollout.number:
+            live.rollout, live.settled = None, rollout.number
+            self._canaries.begun(live, rollout.number)
+            return
         if serving is None or serving.number != rollout.number:
             return
         live.rollout, live.settled = None, rollout.number

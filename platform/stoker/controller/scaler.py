@@ -178,13 +178,16 @@ class Scaler:
         """Demand over all gateways; a wake that was asked for counts as one waiting request."""
         epoch, now = self._world.clock.epoch(), self._world.now()
         seen = live.demand.values()
+        busy = live.in_flight_by_replica()
+        tried = sum(busy.get(replica.id, 0) for replica in self._world.canary_replicas(live))
         last = live.last_active
         active = now - max(0.0, epoch - last) if last else 0.0
         waiting = sum(demand.waiting for demand in seen)
         if live.asked_at is not None and not self._has_ready(live):
             waiting = max(1, waiting)
         return Load(
-            in_flight=sum(demand.in_flight for demand in seen),
+            # A canary's work is its own replicas'.
+            in_flight=sum(demand.in_flight for demand in seen) - tried,
             waiting=waiting,
             last_active=max(active, live.active_at),
         )
@@ -192,23 +195,27 @@ class Scaler:
     @staticmethod
     def patience_s(config: FunctionConfig) -> float:
         """Seconds that accepted work may take when its replica goes for the platform's sake."""
-        return max(config.termination_s, config.event_timeout_s or 0.0)
+        return config.patience_s
 
     def _has_ready(self, live: Live) -> bool:
-        return any(replica.has_ready for replica in self._world.replicas_of(live.name))
+        return any(replica.has_ready for replica in self._world.beside_canary(live))
 
     def _end_strangers(self, live: Live) -> None:
         """Ends replicas of revisions that neither serve nor are being deployed."""
         serving = live.record.serving
         number = serving.number if serving else 0
         rolling = live.rollout.number if live.rollout else None
+        tried = live.record.canary.revision.number if live.record.canary else None
         coming = any(not r.draining for r in self._world.replicas_of(live.name, number))
         ready = any(r.has_ready for r in self._world.replicas_of(live.name, number))
         for replica in self._world.replicas_of(live.name):
-            if replica.draining or replica.revision in (number, rolling):
+            if replica.draining or replica.revision in (number, rolling, tried):
                 continue
-            if replica.revision > number:
+            if replica.revision > number and not replica.has_ready:
                 self._replicas.kill(replica)
+            elif replica.revision > number and serving is not None:
+                # It was a canary, and has requests in its hands.
+                self._replicas.drain(replica, patience_s=self.patience_s(serving.config))
             elif serving is not None and (ready or not coming):
                 # Until its successor is ready an old replica still takes the requests.
                 self._replicas.drain(replica, patience_s=self.patience_s(serving.config))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from stoker.controller.canary import said
 from stoker.controller.crashes import Crashes
 from stoker.controller.view import Live, Replica
 from stoker.controller.world import World
@@ -95,10 +96,11 @@ class Status:
         return p90
 
     def _derive(self, live: Live) -> tuple[FunctionState, str]:
-        replicas = self._world.replicas_of(live.name)
+        replicas = self._world.beside_canary(live)
         staying = [replica for replica in replicas if not replica.draining]
         if any(replica.has_ready for replica in staying):
-            return FunctionState.READY, ""
+            canary = live.record.canary
+            return FunctionState.READY, said(canary) if canary else ""
         if self._crashes.is_blocked(live):
             return FunctionState.UNHEALTHY, live.blocked_why
         if any(not replica.asleep for replica in staying):

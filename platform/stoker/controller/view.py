@@ -14,6 +14,7 @@ from stoker.decide.evict import DEFAULT_RELOAD_S
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
 from stoker.decide.rate import ArrivalRate
 from stoker.decide.scale import ScaleMemory
+from stoker.nouns.evidence import Evidence, Tally, newest
 from stoker.nouns.record import (
     Demand,
     FunctionRecord,
@@ -175,6 +176,51 @@ class Rollout:
 
 
 @dataclass(slots=True)
+class Watch:
+    """A canary that this controller watches; times are monotonic seconds.
+
+    Attributes:
+        number: its revision.
+        ran_s: seconds that it has been watched for, by this controller and those before it.
+        tallies: what was counted, by tally.
+        looked_at, kept_at: when time was last added, when all this was last written.
+        crashes: of its workers.
+        failure: why it must be rolled back, whatever its rates are; empty: nothing.
+        verdict: what was last decided, for people.
+        promoting_at: since when it is to serve, once it has the replicas for that.
+        no_room_at: since when it has no replica because none fits.
+        ending_at: its end was asked of the store then.
+    """
+
+    number: int
+    ran_s: float = 0.0
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    looked_at: float = 0.0
+    kept_at: float = 0.0
+    crashes: list[float] = field(default_factory=list)
+    failure: str = ""
+    verdict: str = ""
+    promoting_at: float | None = None
+    no_room_at: float | None = None
+    ending_at: float | None = None
+
+    @property
+    def evidence(self) -> Evidence:
+        """All that was counted."""
+        return Evidence.of(self.tallies.values())
+
+    def pass_time(self, now: float, *, counted: bool) -> None:
+        """Time went by; while nobody knows what happens to requests, it does not count."""
+        if counted:
+            self.ran_s += now - self.looked_at
+        self.looked_at = now
+
+    def is_ending(self, now: float, limit_s: float) -> bool:
+        """Its end was asked of the store less than ``limit_s`` seconds ago."""
+        return self.ending_at is not None and now - self.ending_at < limit_s
+
+
+@dataclass(slots=True)
 class Live:
     """A function and all that is remembered about it between two happenings.
 
@@ -199,6 +245,7 @@ class Live:
         no_room: it wants a replica that does not fit now.
         scaled: what its replicas amounted to last; beside a failed candidate the record's state
             does not tell.
+        watch: the canary that is watched; ``tried``: number of the last one that is over.
         settled: number of the candidate whose deployment ended last, well or not; what the store
             shows of it may be older.
         condemned: the message of the last exception that this function caused in the controller;
@@ -231,6 +278,8 @@ class Live:
     give_ups: int = 0
     no_room: bool = False
     rollout: Rollout | None = None
+    watch: Watch | None = None
+    tried: int = 0
     settled: int = 0
     prune_due: bool = False
     wakes: deque[float] = field(default_factory=lambda: deque(maxlen=100))
@@ -241,6 +290,9 @@ class Live:
         """Takes what the gateways and the workers of graphs, by their names, report of it now."""
         self.demand = demand
         self._count_arrivals(demand, now)
+        if self.watch is not None:
+            told = [seen.tally for seen in demand.values() if seen.tally is not None]
+            self.watch.tallies = newest(self.watch.tallies, told, self.watch.number)
         for gateway, seen in demand.items():
             before = self.reported.get(gateway, 0)
             restarted = seen.answered < before

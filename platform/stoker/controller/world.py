@@ -78,10 +78,20 @@ class World:
         live = self.functions.get(replica.function)
         if live is None:
             return None
-        for revision in (live.record.serving, live.record.candidate):
-            if revision is not None and revision.number == replica.revision:
+        for revision in live.record.revisions:
+            if revision.number == replica.revision:
                 return revision
         return None
+
+    def canary_replicas(self, live: Live) -> list[Replica]:
+        """The replicas, draining ones included, of the canary that there is."""
+        canary = live.record.canary
+        return self.replicas_of(live.name, canary.revision.number) if canary else []
+
+    def beside_canary(self, live: Live) -> list[Replica]:
+        """The function's replicas, draining ones included, but those of a canary."""
+        tried = self.canary_replicas(live)
+        return [replica for replica in self.replicas_of(live.name) if replica not in tried]
 
     def change(self, name: str, change: Change, *, stamped: bool = True) -> None:
         """Changes the stored record and stamps it, when there is anything to change.

@@ -299,7 +299,8 @@ class Exchange:
         meters.queue.add(queue)
         meters.handler.add(handler)
         return (
-            f"X-Stoker-Replica: {call.replica}\r\n{cold}Server-Timing: "
+            f"X-Stoker-Replica: {call.replica}\r\nX-Stoker-Revision: {call.revision}\r\n"
+            f"{cold}Server-Timing: "
             f"queue;dur={queue * 1e3:.3f}, {between}, handler;dur={handler * 1e3:.3f}\r\n"
         )
 

@@ -30,7 +30,8 @@ from stoker.nouns.parts import (
     whole_number,
 )
 from stoker.nouns.quantity import parse_bytes, parse_device_memory, parse_duration
-from stoker.nouns.recording import RECORD_VARIABLE, RecordingSpec, check_recording
+from stoker.nouns.recording import RECORD_VARIABLE, check_recording
+from stoker.nouns.rollout import CanarySpec, canary_of
 from stoker.nouns.stream_trigger import (
     STREAM_KIND,
     STREAM_KINDS,
@@ -211,6 +212,11 @@ class FunctionConfig(Part):
         return MLRUN_CLASS_LABEL in self.metadata.labels
 
     @property
+    def canary(self) -> CanarySpec | None:
+        """How a revision of it is tried out before it serves; None: it is not."""
+        return canary_of(self.metadata.annotations)
+
+    @property
     def env(self) -> dict[str, str]:
         """The declared environment."""
         return {variable.name: variable.value for variable in self.spec.env}
@@ -312,11 +318,6 @@ class FunctionConfig(Part):
         return parse_duration(declared) if declared else None
 
     @property
-    def recording(self) -> RecordingSpec | None:
-        """What of its traffic is recorded; None: nothing."""
-        return RecordingSpec.of(self.env)
-
-    @property
     def idle_window_s(self) -> float:
         """Seconds without demand after which a replica is surplus: the longest declared window."""
         resources = self.spec.scale_to_zero.scale_resources if self.spec.scale_to_zero else []
@@ -344,6 +345,11 @@ class FunctionConfig(Part):
         """Seconds a draining worker may take to finish its work (Nuclio's default is 10)."""
         timeouts = [trigger.worker_termination_timeout for trigger in self._with_workers]
         return max((parse_duration(timeout) for timeout in timeouts if timeout), default=10.0)
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that accepted work may take when its replica goes for the platform's sake."""
+        return max(self.termination_s, self.event_timeout_s or 0.0)
 
     @property
     def max_body_bytes(self) -> int:

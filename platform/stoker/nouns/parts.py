@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from stoker.nouns.quantity import parse_bytes, parse_duration
+from stoker.nouns.rollout import canary_of
 from stoker.nouns.stream_trigger import STREAM_KINDS, StreamTrigger, read_stream_trigger
 
 RESERVED_NAMES = frozenset({"healthz", "readyz", "metrics", "invocations", "v1", "v2"})
@@ -250,3 +251,9 @@ class Metadata(Part):
     @classmethod
     def _null_is_empty(cls, value: Any) -> Any:
         return {} if value is None else value
+
+    @field_validator("annotations")
+    @classmethod
+    def _canary_can_be_read(cls, value: dict[str, str]) -> dict[str, str]:
+        canary_of(value)
+        return value

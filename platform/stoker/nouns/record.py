@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stoker.nouns.evidence import Tally
 from stoker.nouns.function import FunctionConfig
+from stoker.nouns.rollout import Asked, CanarySpec
 
 
 class FunctionState(StrEnum):
@@ -77,12 +79,13 @@ class Revision(_Record):
 
     ``document`` is the config as its user sent it; ``code_dir`` and ``site_dir`` are filled in by
     the build (absolute paths; ``site_dir`` is None when nothing had to be installed), and so is
-    ``model``, None when none is declared.
+    ``model``, None when none is declared. ``who`` deployed it, as far as they said.
     """
 
     number: int
     document: dict[str, Any]
     digest: str = ""
+    who: str = ""
     code_dir: str | None = None
     site_dir: str | None = None
     model: ModelBytes | None = None
@@ -93,14 +96,39 @@ class Revision(_Record):
         return FunctionConfig.parse(self.document)
 
 
+class Canary(_Record):
+    """A revision that proves itself on a share of the traffic.
+
+    Attributes:
+        revision: the new one.
+        spec: what was declared.
+        share: of the requests (0 to 1) that it gets now.
+        started_at: epoch seconds.
+        ran_s: seconds that it has run for while a controller watched. Time in which the platform
+            was away does not count. Written now and then, with ``tallies``.
+        tallies: what was counted, by tally.
+        asked: a client wants it to end. Written by the API.
+    """
+
+    revision: Revision
+    spec: CanarySpec
+    share: float
+    started_at: float
+    ran_s: float = 0.0
+    tallies: dict[str, Tally] = Field(default_factory=dict)
+    asked: Asked | None = None
+
+
 class FunctionRecord(_Record):
     """A function: the revision that serves, the one that is being deployed, and its state.
 
-    Single writer: the API writes ``candidate`` and ``desired_zero``; the controller all the rest.
+    Single writer: the API writes ``candidate``, ``desired_zero`` and a canary's ``asked``; the
+    controller all the rest.
 
     Attributes:
         serving: the revision that gets traffic; None until one has become ready.
         candidate: the revision being deployed; None when nothing is.
+        canary: the revision beside ``serving`` that gets a share of the traffic.
         desired_zero: the user asked for zero (``stoker sleep``, PATCH ``scaledToZero``); cleared by
             the next demand or PATCH ``ready``.
         wake_p90_s: 90th percentile of the measured wakes, seconds; the ``Retry-After`` of 503s.
@@ -113,6 +141,7 @@ class FunctionRecord(_Record):
     logs: tuple[LogEntry, ...] = ()
     serving: Revision | None = None
     candidate: Revision | None = None
+    canary: Canary | None = None
     last_revision: int = 0
     desired_zero: bool = False
     wake_p90_s: float | None = None
@@ -132,6 +161,12 @@ class FunctionRecord(_Record):
         if revision is None:
             raise LookupError(f"function {self.name} has no revision")
         return revision
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """All that it holds, the newest first."""
+        trial = self.canary.revision if self.canary else None
+        return tuple(one for one in (self.candidate, trial, self.serving) if one is not None)
 
 
 class Phase(StrEnum):
@@ -217,3 +252,4 @@ class Demand(_Record):
         default_factory=dict,
         description="requests in flight by replica id, so that scaling down never picks a busy one",
     )
+    tally: Tally | None = Field(default=None, description="what was counted while a canary lasts")

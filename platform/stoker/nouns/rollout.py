@@ -6,7 +6,11 @@ that real Nuclio takes the same document and ignores it.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 CANARY_ANNOTATION = "stoker.io/canary"
 
@@ -22,7 +26,7 @@ class CanaryBounds(BaseModel):
         differing: share of mirrored requests (0 to 1) whose answers may differ; None: not judged.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     error_rate: float = Field(default=0.01, ge=0, le=1)
     latency_ratio: float | None = Field(default=1.5, gt=0)
@@ -45,7 +49,7 @@ class CanarySpec(BaseModel):
         bounds: what it may not cross.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     share: float = Field(default=0.05, gt=0, le=1)
     length_s: float = Field(default=300.0, gt=0)
@@ -53,3 +57,77 @@ class CanarySpec(BaseModel):
     sticky: str = ""
     mirror: float = Field(default=0.0, ge=0, le=1)
     bounds: CanaryBounds = CanaryBounds()
+
+
+def canary_of(annotations: Mapping[str, str]) -> CanarySpec | None:
+    """The canary that a function's annotations declare; None when there is none.
+
+    Raises:
+        ValueError: it is declared and cannot be read; says which field, and why.
+    """
+    declared = annotations.get(CANARY_ANNOTATION)
+    if not declared:
+        return None
+    try:
+        return CanarySpec.model_validate_json(declared)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in one['loc']) or 'the whole'}: {one['msg']}"
+            for one in error.errors()
+        )
+        raise ValueError(
+            f'{CANARY_ANNOTATION} must be JSON like {{"share": 0.05}}: {wrong}'
+        ) from error
+
+
+class Verb(StrEnum):
+    """What a client may ask of a canary."""
+
+    PROMOTE = "promote"
+    ABORT = "abort"
+
+
+class Asked(BaseModel):
+    """That a client asked for the end of a canary: who, when (epoch seconds), and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verb: Verb
+    who: str
+    at: float
+    why: str = ""
+
+
+class Step(StrEnum):
+    """What may happen to a canary."""
+
+    STARTED = "started"
+    RESUMED = "resumed"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    ABORTED = "aborted"
+    SUPERSEDED = "superseded"
+
+
+class RolloutEvent(BaseModel):
+    """One step of a rollout, as its history keeps it.
+
+    Attributes:
+        step: what happened.
+        revision: the canary's number.
+        stable: the number of the revision that served beside it.
+        at: epoch seconds.
+        who: the client that asked for it, or ``stoker`` where the declared bounds did.
+        why: for people.
+        evidence: what was known then, as `stoker.decide.canary.shown` shows it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    step: Step
+    revision: int
+    stable: int
+    at: float
+    who: str
+    why: str
+    evidence: dict[str, Any] = Field(default_factory=dict)

@@ -36,6 +36,7 @@ Key                                      Type    TTL       Written by: what
 <group>``                                                  group
 ``stoker:bells``                         pubsub  --        put and replay: ``<shard> <name>``, when
                                                            a consumer of that shard is armed
+``stoker:rollouts:<function>``           stream  30 d      controller: RolloutEvent, the last 100
 =======================================  ======  ========  ======================================
 """
 
@@ -84,6 +85,16 @@ def invocation(invocation_id: str) -> str:
 def idempotency(function: str, key: str) -> str:
     """Which invocation a caller's Idempotency-Key made; names hold no colon, so no two meet."""
     return f"stoker:idempotency:{function}:{key}"
+
+
+ROLLOUT_EVENTS = 100
+"""Events of one function's canaries that are kept; each canary makes two or three."""
+ROLLOUT_TTL_S = 30 * 24 * 3600
+
+
+def rollouts(function: str) -> str:
+    """Where the history of a function's canaries lies."""
+    return f"stoker:rollouts:{function}"
 
 
 STREAMS = "stoker:streams"

@@ -8,6 +8,7 @@ from stoker.store.invocations import Invocations
 from stoker.store.link import Link
 from stoker.store.membership import Leases, Replicas, Reports
 from stoker.store.registry import Functions, Projects
+from stoker.store.rollouts import RolloutEvents
 from stoker.store.stream_groups import StreamGroups
 from stoker.store.streams import Streams
 
@@ -23,6 +24,7 @@ class Store(
     Streams,
     StreamGroups,
     Bells,
+    RolloutEvents,
 ):
     """The store. Every method may raise `StoreUnavailable`, within about 2 s when Redis is gone.
 

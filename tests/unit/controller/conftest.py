@@ -30,6 +30,7 @@ from stoker.controller.world import World
 from stoker.nouns.home import Home
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.record import Demand, FunctionRecord, FunctionState, ReplicaRecord, Revision
+from stoker.nouns.rollout import RolloutEvent
 
 EPOCH = 1_700_000_000.0
 
@@ -66,6 +67,7 @@ class FakeEffects:
         self.stopped_builds: list[str] = []
         self.removed_code: list[tuple[str, frozenset[int]]] = []
         self.events: list[Happening] = []
+        self.rollouts: list[RolloutEvent] = []
         self.store_is_away = False
 
     def start_worker(self, launch: WorkerLaunch) -> None:
@@ -110,6 +112,9 @@ class FakeEffects:
     def restore_function(self, record: FunctionRecord) -> None:
         self.functions[record.name] = record
 
+    def note_rollout(self, function: str, event: RolloutEvent) -> None:
+        self.rollouts.append(event)
+
     def build(self, record: FunctionRecord, device: str) -> None:
         self.built_for.append(device)
         assert record.candidate is not None
@@ -146,9 +151,11 @@ class Stage:
             while self.effects.events:
                 self.reconciler.handle(self.effects.events.pop(0))
 
-    def deploy(self, name: str = "fn", **spec: Any) -> int:
+    def deploy(
+        self, name: str = "fn", *, annotations: dict[str, str] | None = None, **spec: Any
+    ) -> int:
         """The API writes a candidate."""
-        document = {"metadata": {"name": name}, "spec": spec}
+        document = {"metadata": {"name": name, "annotations": annotations or {}}, "spec": spec}
         record = self.effects.functions.get(name) or FunctionRecord(name=name)
         number = record.last_revision + 1
         record = record.model_copy(

@@ -12,22 +12,23 @@ from stoker.nouns.function import FunctionConfig
 from stoker.nouns.recording import RecordingSpec
 
 
-def config(value: str) -> FunctionConfig:
+def recording(value: str) -> RecordingSpec | None:
     env = [{"name": "STOKER_RECORD", "value": value}]
-    return FunctionConfig.parse({"metadata": {"name": "f"}, "spec": {"env": env}})
+    config = FunctionConfig.parse({"metadata": {"name": "f"}, "spec": {"env": env}})
+    return RecordingSpec.of(config.env)
 
 
 def test_nothing_is_recorded_unless_it_is_declared() -> None:
-    assert FunctionConfig.parse({"metadata": {"name": "f"}}).recording is None
-    assert [config(off).recording for off in ("", "0", "off", "False")] == [None] * 4
+    assert RecordingSpec.of({}) is None
+    assert [recording(off) for off in ("", "0", "off", "False")] == [None] * 4
 
 
 def test_the_short_form_and_json_say_the_same() -> None:
-    short = config("share=0.5,max=64MiB,body=1MiB,keep=2d,header=Accept,mask=a.b,drop=c").recording
-    full = config(
+    short = recording("share=0.5,max=64MiB,body=1MiB,keep=2d,header=Accept,mask=a.b,drop=c")
+    full = recording(
         '{"share": 0.5, "max": "64MiB", "body": "1MiB", "keep": "48h", "headers": ["accept"],'
         ' "redact": [{"path": "a.b", "with": "mask"}, {"path": "c", "with": "drop"}]}'
-    ).recording
+    )
     assert short == full
     assert short is not None
     assert (short.max_bytes, short.keep_s) == (64 * 1024**2, 2 * 86400)
@@ -57,7 +58,7 @@ def test_the_short_form_and_json_say_the_same() -> None:
 )
 def test_a_wrong_declaration_is_refused_at_the_deploy(value: str, words: str) -> None:
     with pytest.raises(InvalidFunction, match="STOKER_RECORD") as refused:
-        config(value)
+        recording(value)
     assert words in refused.value.message
 
 

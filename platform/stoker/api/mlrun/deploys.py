@@ -33,6 +33,7 @@ from stoker.api.mlrun.turns import Turns
 from stoker.api.overview import Snapshot
 from stoker.api.reply import Json, flag, json_body
 from stoker.api.settings import ApiSettings
+from stoker.api.who import who_of
 from stoker.nouns.errors import BadRequest, Conflict, NotFound, NotSupported
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.record import FunctionRecord, FunctionState
@@ -73,7 +74,7 @@ class Deploys:
         """Compiles the posted function and writes it as the next revision."""
         project, name = _names(request.path_params)
         body = await json_body(request)
-        data, record = await self._deploy(project, name, body)
+        data, record = await self._deploy(project, name, body, who_of(request))
         return Json(
             {"data": data, "background_tasks": {"background_tasks": []}},
             headers={"X-Stoker-Revision": str(record.last_revision)},
@@ -85,7 +86,7 @@ class Deploys:
         metadata = FunctionObject.posted_metadata(body.get("function"))
         _must_not_be_a_build(body["function"])
         project, name = _names({"project": metadata.get("project"), "name": metadata.get("name")})
-        data, _ = await self._deploy(project, name, body)
+        data, _ = await self._deploy(project, name, body, who_of(request))
         return Json({"data": data, "ready": False})
 
     async def status(self, request: Request) -> Response:
@@ -106,7 +107,7 @@ class Deploys:
             raise
 
     async def _deploy(
-        self, project: str, name: str, body: Mapping[str, Any]
+        self, project: str, name: str, body: Mapping[str, Any], who: str
     ) -> tuple[dict[str, Any], FunctionRecord]:
         """The function object with its status, and the record of what was written.
 
@@ -129,7 +130,7 @@ class Deploys:
                 project, function.name, document, tag=function.tag, versioned=(True, False)
             )
             record = await submit.update(
-                self.store, function.full_name, compiled.document, compiled.notes
+                self.store, function.full_name, compiled.document, compiled.notes, who=who
             )
         status = where | {"state": str(FunctionState.WAITING_FOR_BUILD)}
         metadata = function.metadata | {"hash": key}
@@ -146,7 +147,7 @@ class Deploys:
                 f"function {record.name} exists already, in project {record.project}: give "
                 f"{function.name!r} of project {function.project} another name"
             )
-        earlier = [r.document for r in (record and (record.candidate, record.serving)) or () if r]
+        earlier = [one.document for one in (record.revisions if record else ())]
         function = await self._unmasked(function, earlier)
         function = await asyncio.to_thread(with_local_code, function)
         secrets = await self.catalog.secrets.environment(function.project)

@@ -65,6 +65,7 @@ class Call:
         step: the name of the graph's step that calls; empty for a client's request.
         copied: it is made for a copy of a request, and is not to be recorded.
         watched: the caller cancels it by itself when its deadline passes: no timer is needed.
+        replica, revision: of the worker that has it, or had it at the end; 0: none took it.
         seq: place in the order of arrival at its function.
         arrived, sent: CLOCK_MONOTONIC seconds of submission and of the last dispatch (0: never).
         cold: it waited for a worker while none was warm.
@@ -94,6 +95,7 @@ class Call:
         "pin",
         "record",
         "replica",
+        "revision",
         "sent",
         "seq",
         "started",
@@ -154,6 +156,7 @@ class Call:
         self.streaming = False
         self.done = False
         self.replica = ""
+        self.revision = 0
         self.timer: Timer | None = None
 
     @property

@@ -16,6 +16,7 @@ from stoker.sdk.routing.limits import Limits
 from stoker.sdk.routing.link import Link
 from stoker.sdk.routing.load import demand_of
 from stoker.sdk.routing.room import Room
+from stoker.sdk.routing.trial import Trial
 
 
 class Lane:
@@ -32,33 +33,16 @@ class Lane:
         arrivals: calls submitted since the start.
         last_active: CLOCK_MONOTONIC seconds of the last arrival or finish.
         cold_starts: times that a worker became ready for somebody who waited.
+        trial: the canary beside the serving revision, while there is one. Its workers have no
+            slots: who waits here waits for the serving revision's.
     """
 
     __slots__ = (
-        "_asked",
-        "_clock",
-        "_closed",
-        "_limits_of",
-        "_mode_since",
-        "_on_wake",
-        "_outstanding",
-        "_permits",
-        "_starting",
-        "_state",
-        "_sweep",
-        "_turn",
-        "active",
-        "answered",
-        "arrivals",
-        "cold_starts",
-        "last_active",
-        "limits",
-        "links",
-        "name",
-        "record",
-        "room",
-        "serving",
-    )
+        "_asked", "_clock", "_closed", "_limits_of", "_mode_since", "_on_wake", "_outstanding",
+        "_permits", "_starting", "_state", "_sweep", "_turn", "active", "answered", "arrivals",
+        "cold_starts", "last_active", "limits", "links", "name", "record", "room", "serving",
+        "trial",
+    )  # fmt: skip
 
     def __init__(
         self, record: FunctionRecord, clock: Clock, on_wake: Callable[[str], None]
@@ -67,6 +51,7 @@ class Lane:
         self.record = record
         self.limits = Limits()
         self.serving = 0
+        self.trial: Trial | None = None
         self.links: dict[tuple[str, int], Link] = {}
         self.active: list[Link] = []
         self.room = Room()
@@ -98,6 +83,7 @@ class Lane:
             self._limits_of = revision.number
         self.record = record
         self.serving = record.serving.number if record.serving else 0
+        self.trial = Trial.of(record, self.trial, self._clock)
         # While a candidate stands in the record, the state is the candidate's: the verdict on a
         # failed redeploy must not close the function that the previous revision still serves.
         judged = record.serving is None or record.candidate is None
@@ -151,6 +137,9 @@ class Lane:
                 call.timer = self._clock.call_at(call.deadline, partial(self._expire, call))
         if call.pin is not None and call.pin.slot >= 0:
             return kept.wait(self, call, call.pin)
+        if self.trial is not None and (link := self.trial.deal(call)) is not None:
+            call.sent = now
+            return link.send(call)
         if not self.room:
             index = choose(self._outstanding, self._permits, self._turn)
             if index is not None:
@@ -160,6 +149,11 @@ class Lane:
 
     def abandon(self, call: Call) -> None:
         """The caller has gone: a waiting call is dropped, a running one is cancelled."""
+        if self.trial is not None:
+            self.trial.left(call)
+        self._drop(call)
+
+    def _drop(self, call: Call) -> None:
         call.settle()
         if call.link is not None:
             call.link.cancel(call.stream)
@@ -225,6 +219,8 @@ class Lane:
         if link.retired and self.links.get(key) is link:
             del self.links[key]
         self._reconsider()
+        if self.trial is not None:
+            self.trial.lost(link, calls)
         for call in calls:
             call.losses += call.started
             if call.may_run_again:
@@ -315,6 +311,8 @@ class Lane:
         self.active = [link for link in ready if link.revision == revision]
         for slot, link in enumerate(self.active):
             link.slot = slot
+        if self.trial is not None:
+            self.trial.elect(() if self.limits.disabled else self.links.values())
         for call in kept.stranded(self.links.values()):
             self.room.restore(call)
         self._outstanding = [len(link.streams) for link in self.active]
@@ -369,7 +367,7 @@ class Lane:
     def _expire(self, call: Call) -> None:
         """The deadline has come."""
         if not call.done:
-            self.abandon(call)
+            self._drop(call)
             call.caller.on_error(call, refusals.late())
 
     def _expiry(self, call: Call) -> float:

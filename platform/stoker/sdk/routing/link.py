@@ -154,6 +154,7 @@ class Link(asyncio.Protocol):
         call.link = self
         call.stream = stream
         call.replica = self.replica
+        call.revision = self.revision
         call.started = True
         self._write(frame_with_meta(_REQUEST, stream, orjson.dumps(meta), call.body))
 
@@ -340,6 +341,7 @@ class Link(asyncio.Protocol):
         if call is not None:
             call.started = False
             call.link = None
+            call.revision = 0
             if call.debtor is not None:
                 call.debtor.on_refused(self)
             self.owner.link_refused(self, call)
@@ -371,6 +373,7 @@ class Link(asyncio.Protocol):
                 # What never left this process was seen by no handler.
                 call.started = call.started and stream <= self._flushed
                 call.link = None
+                call.revision = 0
                 lost.append(call)
         self.streams.clear()
         self._pongs.clear()

@@ -30,6 +30,7 @@ def demand_of(lane: Lane, now: float, epoch_offset: float) -> Demand:
         last_active=lane.last_active + epoch_offset if lane.last_active else 0.0,
         answered=lane.answered,
         by_replica=held,
+        tally=lane.trial.tally() if lane.trial is not None else None,
     )
 
 

@@ -53,8 +53,7 @@ def unhealthy(record: FunctionRecord) -> FunctionUnhealthy:
     # The reason may quote an exception, and an exception may quote a secret of the environment.
     secrets = [
         value
-        for revision in (record.candidate, record.serving)
-        if revision is not None
+        for revision in record.revisions
         for value in secret_values(revision.document).values()
     ]
     reason = mask_text(record.message, secrets) or "no reason was recorded"

@@ -125,6 +125,7 @@ def _added(call: Call, meta: ResponseMeta) -> dict[str, str]:
     timing = "queue;dur={:.3f}, wake;dur={:.3f}, batch;dur={:.3f}, handler;dur={:.3f}"
     added = {
         "x-stoker-replica": call.replica,
+        "x-stoker-revision": str(call.revision),
         "server-timing": timing.format(*(1e3 * stage for stage in stages)),
         "x-request-id": call.id,
     }
