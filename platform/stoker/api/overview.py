@@ -20,6 +20,7 @@ from stoker.api.reply import Json
 from stoker.api.settings import ApiSettings
 from stoker.api.view import (
     KnownSecrets,
+    canary_of,
     function_document,
     invocation_address,
     record_secrets,
@@ -161,13 +162,6 @@ class Overview:
             "lastScaleTime": record.last_scale_time,
             "updatedAt": record.updated_at,
         }
-
-
-def canary_of(record: FunctionRecord) -> dict[str, Any] | None:
-    """The canary's number and its share of the requests (0 to 1); None when there is none."""
-    if record.canary is None:
-        return None
-    return {"revision": record.canary.revision.number, "share": record.canary.share}
 
 
 def phases(replicas: list[ReplicaRecord]) -> dict[str, int]:

@@ -107,7 +107,15 @@ def _status(record: FunctionRecord, settings: ApiSettings) -> dict[str, Any]:
         },
         "revision": _number(record.current),
         "servingRevision": _number(record.serving),
+        "canary": canary_of(record),
     }
+
+
+def canary_of(record: FunctionRecord) -> dict[str, Any] | None:
+    """The canary's number and its share of the requests (0 to 1); None when there is none."""
+    if record.canary is None:
+        return None
+    return {"revision": record.canary.revision.number, "share": record.canary.share}
 
 
 def _number(revision: Revision | None) -> int | None:

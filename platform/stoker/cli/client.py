@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import http.client
 import json
 import os
@@ -70,10 +71,11 @@ class Answer:
 class Client:
     """One port's client, by its URL."""
 
-    def __init__(self, url: str, *, key: str = "") -> None:
+    def __init__(self, url: str, *, key: str = "", user: str = "") -> None:
         self._url = url
         self._parts = urlsplit(url)
         self._headers = {"X-API-Key": key} if key else {}
+        self._headers |= {"X-Stoker-User": user} if user else {}
         self.url = url
         self.key = key
 
@@ -81,7 +83,7 @@ class Client:
     def control(cls, home: str | None) -> Client:
         """A client of the control port, with ``STOKER_API_KEY`` when it is set."""
         key = os.environ.get("STOKER_API_KEY", "")
-        return cls(Platform.find(home).control_url, key=key)
+        return cls(Platform.find(home).control_url, key=key, user=_user())
 
     def get(self, path: str) -> Any:
         """The JSON at a path.
@@ -174,6 +176,17 @@ def refused(answer: Answer) -> Failure:
     message = error.get("message", "") if isinstance(error, dict) else str(error)
     hint = "set STOKER_API_KEY" if answer.status == 401 else ""
     return Failure(message, hint=hint)
+
+
+def _user() -> str:
+    """Who runs the command, for histories; empty where this machine does not know.
+
+    What is no ASCII would be no header.
+    """
+    try:
+        return getpass.getuser().encode("ascii", "ignore").decode()
+    except (KeyError, OSError):
+        return ""
 
 
 def _checked_url(url: str) -> str:

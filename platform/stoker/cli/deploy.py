@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stoker.cli.canary import CanaryOptions, declare
 from stoker.cli.client import Client
 from stoker.cli.failure import Failure
 from stoker.cli.mlrun_function import point_mlrun
@@ -21,11 +22,18 @@ _LEVELS = {"error": "red", "warn": "yellow", "warning": "yellow"}
 
 
 def deploy(
-    path: Path, home: str | None, *, only: Sequence[str] = (), wait: bool, as_json: bool
+    path: Path,
+    home: str | None,
+    *,
+    only: Sequence[str] = (),
+    wait: bool,
+    as_json: bool,
+    canary: CanaryOptions | None = None,
 ) -> None:
     """Deploys everything at a path, one after the other, and stops at the first that fails.
 
-    ``only`` names those to deploy of a project; empty is all.
+    ``only`` names those to deploy of a project; empty is all. ``canary``: each new revision is
+    tried out on a share of the traffic first; None: as the function itself declares.
 
     Raises:
         Failure: nothing to deploy, the platform refuses, or a function does not become ready.
@@ -35,6 +43,9 @@ def deploy(
     packages = find_packages(path, only)
     if not as_json and (hint := _project_hint(packages)):
         sys.stderr.write(f"{hint}\n")
+    if canary is not None:
+        for package in packages:
+            declare(package, canary)
     done = [_deploy_one(client, package, wait=wait, quiet=as_json) for package in packages]
     if as_json:
         sys.stdout.write(json.dumps(done, indent=2) + "\n")
@@ -68,9 +79,11 @@ def _deploy_one(client: Client, package: AnyPackage, *, wait: bool, quiet: bool)
     if not quiet:
         took = seconds(time.monotonic() - started)
         url = f"http://{status['externalInvocationUrls'][0]}"
-        progress.say(
-            f"[green]✓[/] [bold]{package.name}[/] revision {revision} ready in {took}  {url}"
-        )
+        tried = status.get("canary") or {}
+        what = f"ready in {took}"
+        if str(tried.get("revision")) == revision:
+            what = f"gets {100 * tried['share']:g} % as a canary after {took}"
+        progress.say(f"[green]✓[/] [bold]{package.name}[/] revision {revision} {what}  {url}")
     return function
 
 

@@ -191,7 +191,7 @@ def _traffic(functions: list[dict[str, Any]]) -> Table:
     for function in functions:
         rows.add(
             function["name"],
-            state(function["state"]),
+            state(function["state"]) + _tried(function),
             _ready(function),
             str(function["maxReplicas"]),
             str(function["inFlight"]),
@@ -246,7 +246,14 @@ def _short(identity: str) -> str:
 
 def _revision(function: dict[str, Any]) -> str:
     serving, newest = function["servingRevision"], function["revision"]
+    if canary := function.get("canary"):
+        return f"{serving} [yellow]+{canary['revision']} {100 * canary['share']:g}%[/]"
     return str(newest) if serving in (newest, None) else f"{serving}→{newest}"
+
+
+def _tried(function: dict[str, Any]) -> str:
+    canary = function.get("canary")
+    return f" [yellow]canary {100 * canary['share']:g}%[/]" if canary else ""
 
 
 def _ready(function: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stoker.cli import ci_verbs, queue_verbs, replay_verb, traffic_verb
+from stoker.cli import ci_verbs, queue_verbs, replay_verb, rollout_verbs, traffic_verb
 from stoker.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 from stoker.nouns.errors import StokerError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(queue_verbs.app)
+app.add_typer(rollout_verbs.app)
 app.add_typer(ci_verbs.app)
 for verb in (replay_verb.replay, traffic_verb.traffic):
     ci_verbs.app.command()(verb)
@@ -121,12 +122,35 @@ def deploy(
     ] = None,
     home: HomeOption = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is ready.")] = True,
+    canary: Annotated[
+        str,
+        typer.Option(metavar="SHARE", help="Try it out on this share of the requests first: 5%."),
+    ] = "",
+    canary_length: Annotated[
+        str, typer.Option(metavar="TIME", help="Within its bounds for so long, it serves: 5m.")
+    ] = "",
+    canary_requests: Annotated[
+        int | None, typer.Option(min=1, help="The fewest requests before it is judged.")
+    ] = None,
+    canary_sticky: Annotated[
+        str,
+        typer.Option(metavar="HEADER", help="Requests with the same value stay on one side."),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Deploy a function, or all functions of a project."""
+    from stoker.cli.canary import CanaryOptions
     from stoker.cli.deploy import deploy as run
 
-    run(path, home, only=only or (), wait=wait, as_json=as_json)
+    tried = CanaryOptions(canary, canary_length, canary_sticky, canary_requests)
+    run(
+        path,
+        home,
+        only=only or (),
+        wait=wait,
+        as_json=as_json,
+        canary=tried if tried.are_given else None,
+    )
 
 
 @app.command()

@@ -46,6 +46,14 @@ class MlrunPackage:
         """Its project."""
         return str(self.function.metadata.project)
 
+    def annotations(self) -> dict[str, str]:
+        """The function's annotations, to be changed in place."""
+        metadata = self.function.metadata
+        if metadata.annotations is None:
+            metadata.annotations = {}
+        found: dict[str, str] = metadata.annotations
+        return found
+
     def send(self, client: Client) -> str:
         """Deploys it and its child functions; the number of its new revision.
 

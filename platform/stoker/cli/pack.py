@@ -37,6 +37,14 @@ class Package:
         labels = self.document["metadata"].get("labels") or {}
         return str(labels.get(PROJECT_LABEL, "default"))
 
+    def annotations(self) -> dict[str, str]:
+        """The function's annotations, to be changed in place."""
+        metadata = self.document["metadata"]
+        if metadata.get("annotations") is None:
+            metadata["annotations"] = {}
+        found: dict[str, str] = metadata["annotations"]
+        return found
+
     def send(self, client: Client) -> str:
         """Deploys it; the number of its new revision.
 

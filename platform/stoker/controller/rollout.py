@@ -115,6 +115,13 @@ class Rollouts:
         """It does not fit beside what runs: the old revision goes first, only where that helps."""
         ledger, number, config = self._world.ledger, rollout.number, candidate.config
         own = frozenset(r.id for r in self._world.replicas_of(live.name))
+        others = frozenset(self._world.replicas) - own
+        trial = self._canaries.spec_for(live, candidate)
+        own_helps = ledger.fit(candidate, without=own) is not None
+        own_in_the_way = (
+            ledger.fit(candidate, without=own | others) is not None
+            and ledger.fit(candidate, without=others) is None
+        )
         missing = ledger.missing(candidate)
         if missing:
             self.fail(live, FunctionState.ERROR, missing)
@@ -129,11 +136,10 @@ class Rollouts:
         ):
             # The old revision serves on while somebody else, who is idle, makes room.
             return
-        elif ledger.fit(candidate, without=own) is not None and not rollout.recreate:
-            if self._canaries.spec_for(live, candidate):
-                # To stop what serves for what is only tried out would cost the requests.
-                self.fail(live, FunctionState.ERROR, self._canaries.refusal(live, candidate))
-                return
+        elif trial and own_in_the_way:
+            # To stop what serves for what is only tried out would cost the requests.
+            self.fail(live, FunctionState.ERROR, self._canaries.refusal(live, candidate))
+        elif not trial and own_helps and not rollout.recreate:
             rollout.recreate = True
             self._tell(
                 live,

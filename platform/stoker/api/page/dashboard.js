@@ -103,7 +103,8 @@ function functionRow(f) {
   const state = cell();
   state.append(pill(f.state));
   const moving = f.servingRevision && f.servingRevision !== f.revision;
-  const revision = moving ? `${f.servingRevision} → ${f.revision}` : `${f.revision}`;
+  const tried = f.canary && `${f.servingRevision} + ${f.canary.revision} (${+(100 * f.canary.share).toFixed(1)} %)`;
+  const revision = tried || (moving ? `${f.servingRevision} → ${f.revision}` : `${f.revision}`);
   const replicas = cell();
   replicas.append(replicaDots(f.replicas, f.maxReplicas), `${f.replicas.ready} of ${f.maxReplicas}`);
   const traffic = cell(undefined, "rate");
