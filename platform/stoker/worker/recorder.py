@@ -28,12 +28,15 @@ from stoker.worker.segments import Segments
 if TYPE_CHECKING:
     from stoker.worker.ticket import Ticket
 
-QUEUED = 512
+QUEUED = 1024
 """Exchanges that may wait to be written; one more is dropped, and counted."""
 QUEUED_BYTES = 32 * 1024 * 1024
 """Bytes of bodies that may wait: what the recording may cost a worker's memory."""
-TOGETHER = 64
+TOGETHER = 256
 """Exchanges that share one look at the folder."""
+GATHER_S = 0.05
+"""Seconds in which they gather. A thread that woke for each would cost the handler more: the two
+share the interpreter."""
 TELL_S = 60.0
 """Seconds between two lines of the log about what was not recorded, and two looks for old files."""
 _ENCODING = "content-encoding"
@@ -101,7 +104,7 @@ class Recorder:
         self._log = log
         self._secrets = secrets
         self._random = random.Random(os.urandom(16))  # noqa: S311 - a sample, not a secret
-        self._queue: queue.Queue[_Taken | None] = queue.Queue(QUEUED)
+        self._queue: queue.SimpleQueue[_Taken | None] = queue.SimpleQueue()
         self._put = 0
         self._written = 0
         self._told = (0, 0)
@@ -147,23 +150,16 @@ class Recorder:
         self._take(_Taken(ticket, answer, time.monotonic() - ticket.started))
 
     def _take(self, taken: _Taken) -> None:
-        size = taken.size
-        if self._put + size - self._written > QUEUED_BYTES:
+        held = self._put + taken.size
+        if held - self._written > QUEUED_BYTES or self._queue.qsize() >= QUEUED:
             self.dropped += 1
             return
-        try:
-            self._queue.put_nowait(taken)
-        except queue.Full:
-            self.dropped += 1
-        else:
-            self._put += size
+        self._put = held
+        self._queue.put(taken)
 
     def close(self, timeout_s: float) -> None:
         """Writes what waits, for at most ``timeout_s`` seconds; the process is about to end."""
-        try:
-            self._queue.put(None, timeout=timeout_s)
-        except queue.Full:
-            return
+        self._queue.put(None)
         self._thread.join(timeout_s)
 
     # -- the thread
@@ -196,6 +192,8 @@ class Recorder:
         batch: list[_Taken] = []
         with contextlib.suppress(queue.Empty):
             taken = self._queue.get(timeout=TELL_S)
+            if taken is not None:
+                time.sleep(GATHER_S)
             while taken is not None:
                 batch.append(taken)
                 if len(batch) == TOGETHER:
@@ -219,6 +217,8 @@ class Recorder:
 
     def _line(self, taken: _Taken, redactor: Redactor) -> bytes:
         """The line to write; empty for what must not, or cannot, be written."""
+        # The interpreter is the handler's first: it would else wait 5 ms for its turn.
+        time.sleep(0)
         try:
             return redactor.exchange(self._exchange(taken)).line()
         except Unredactable as exc:

@@ -20,7 +20,7 @@ from stoker.nouns.secrecy import MASK
 from stoker.nouns.wire import Kind, frame, frame_with_meta
 from stoker.worker import recorder as recorder_module
 from stoker.worker.log import WorkerLog
-from stoker.worker.recorder import Recorder
+from stoker.worker.recorder import Recorder, Tape
 from stoker.worker.segments import Segments
 
 ALL = "share=1"
@@ -164,6 +164,13 @@ async def test_a_stream_beyond_the_bound_is_skipped_and_not_kept_in_memory(
     assert one.recorder.skipped == {"a body is larger than 4096 bytes": 1}
 
 
+def test_a_tape_that_has_become_too_long_lets_go_of_what_it_held() -> None:
+    tape = Tape(200, {}, limit=100)
+    for _ in range(3):
+        tape.add(b"x" * 50)
+    assert (tape.parts, tape.size) == (None, 150)
+
+
 @pytest.mark.parametrize("header", ["x-stoker-mirror", "x-stoker-replay"])
 async def test_copies_of_requests_are_not_recorded_again(
     record: Record,
@@ -249,7 +256,8 @@ async def test_a_slow_disk_costs_recordings_and_never_an_answer(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recorder_module.queue, "Queue", lambda _size: _Small())
+    monkeypatch.setattr(recorder_module, "QUEUED", 2)
+    monkeypatch.setattr(recorder_module, "GATHER_S", 0.0)
     stuck, free = threading.Event(), threading.Event()
     append = Segments.append
 
@@ -269,11 +277,6 @@ async def test_a_slow_disk_costs_recordings_and_never_an_answer(
     free.set()
     assert [got.request.body for got in one.written()] == [b"0", b"1", b"2"]
     assert "too_fast" in said(tmp_path)
-
-
-class _Small(recorder_module.queue.Queue):  # type: ignore[type-arg]
-    def __init__(self) -> None:
-        super().__init__(2)
 
 
 async def test_a_full_disk_is_counted_and_the_worker_goes_on(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,19 @@ def test_two_workers_share_one_bound(tmp_path: Path) -> None:
         assert total(tmp_path) <= 64 * 1024
     kept = set(numbers(tmp_path))
     assert {99, 1099} <= kept
+
+
+def test_while_one_worker_counts_the_folder_no_other_writes_to_it(tmp_path: Path) -> None:
+    segments = Segments(tmp_path, spec(64), "w")
+    writing = threading.Thread(target=segments.append, args=([LINE],))
+    with (tmp_path / "lock").open("rb+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        writing.start()
+        writing.join(0.1)
+        assert writing.is_alive()
+        assert files(tmp_path) == []
+    writing.join(10)
+    assert total(tmp_path) == len(LINE)
 
 
 def test_a_worker_whose_segment_made_room_for_another_goes_on_in_a_new_one(tmp_path: Path) -> None:
