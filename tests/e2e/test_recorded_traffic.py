@@ -224,7 +224,7 @@ def test_who_looks_sees_that_a_function_records_and_it_can_be_forgotten(live: Pl
     until_recorded(live, "seen", 1)
     assert not live.home.function_traffic("unseen").exists()
     listed = stoker("ls", home=home).stdout
-    assert "seen: 1 of its requests are recorded" in listed
+    assert "seen: 100 % of its requests are recorded" in listed
     assert "unseen:" not in listed
     assert "1 requests of seen are recorded" in stoker("doctor", home=home).stdout
     assert found("ci", "traffic", "seen", "--forget", home=home)["forgotten_bytes"] > 0

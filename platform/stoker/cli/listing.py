@@ -69,7 +69,7 @@ def _reasons(functions: list[dict[str, Any]]) -> list[str]:
 def _recorded(functions: list[dict[str, Any]]) -> list[str]:
     """Whose requests and answers are written to disk, a line each: whoever looks is to know."""
     return [
-        f"{function['name']}: {function['recordedShare']:.4g} of its requests are recorded "
+        f"{function['name']}: {100 * function['recordedShare']:g} % of its requests are recorded "
         f"(stoker ci traffic {function['name']})"
         for function in functions
         if function["recordedShare"]

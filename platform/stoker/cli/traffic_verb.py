@@ -90,8 +90,8 @@ def _words(name: str, folder: Path, found: RecordedSet) -> str:
         spec = found.declared
         rules = ", ".join(rule.words for rule in spec.redact) or "no rules of redaction"
         lines.append(
-            f"  declared   {spec.share:g} of the requests, at most {size(spec.max_bytes)}, kept "
-            f"{spec.keep_s / 86400:g} days; {escape(rules)}"
+            f"  declared   {100 * spec.share:g} % of the requests, at most {size(spec.max_bytes)}, "
+            f"kept {spec.keep_s / 86400:g} days; {escape(rules)}"
         )
     return "\n".join([*lines, f"  folder     {escape(str(folder))}"])
 

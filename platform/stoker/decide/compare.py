@@ -174,7 +174,7 @@ def _lists(
     elif not ignore and _is_vector(left) and _is_vector(right):
         distance = vector_distance(left, right)
         if distance:
-            yield Difference(path or "(body)", _shown(left), _shown(right), distance)
+            yield Difference(path or "(body)", _vector(left), _vector(right), distance)
     else:
         for index, pair in enumerate(zip(left, right, strict=True)):
             inner = _inside(ignore, str(index))
@@ -234,6 +234,12 @@ def vector_distance(left: Sequence[float], right: Sequence[float]) -> float:
     lengths = 2.0 * math.hypot(*left) * math.hypot(*right)
     distance = apart * apart / lengths if lengths else _NO_MEASURE
     return distance if math.isfinite(distance) else _NO_MEASURE
+
+
+def _vector(values: list[Any]) -> str:
+    """Its beginning: nobody reads hundreds of numbers."""
+    first = ", ".join(f"{value:.4g}" for value in values[:4])
+    return f"[{first}, … {len(values)} numbers]"
 
 
 def _shown(value: Any) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stoker.nouns.errors import InvalidFunction
 from stoker.nouns.exchange import Exchange, Message
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.recording import RecordingSpec
+from stoker.nouns.rollout import canary_of
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "traffic.md"
 
 
 def recording(value: str) -> RecordingSpec | None:
@@ -91,3 +97,30 @@ def test_a_line_that_is_none_is_refused(line: bytes) -> None:
 def test_the_declaration_can_be_kept_and_read_back() -> None:
     spec: Any = RecordingSpec.read("share=0.25,mask=a,keep=1h")
     assert RecordingSpec.model_validate(spec.document()) == spec
+
+
+def blocks(language: str) -> list[str]:
+    """The page's blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_pages_examples_are_what_is_read() -> None:
+    recorded, mirrored = map(yaml.safe_load, blocks("yaml"))
+    (variable,) = recorded["spec"]["env"]
+    spec = RecordingSpec.of({variable["name"]: variable["value"]})
+    assert spec is not None
+    assert (spec.share, spec.keep_s) == (0.1, 7 * 86400)
+    canary = canary_of(mirrored["metadata"]["annotations"])
+    assert canary is not None
+    assert (canary.mirror, canary.tolerance, canary.ignore) == (0.2, 0.02, ("model",))
+    (line,) = blocks("json")
+    exchange = Exchange.of_line(line.encode())
+    assert (exchange.via, exchange.step) == ("graph", "news-flow/embed")
+
+
+@pytest.mark.parametrize(
+    "entry", re.findall(r"^\|.*?\| `(\"redact\":.*?)` \|", PAGE.read_text(), re.M)
+)
+def test_the_pages_rules_are_what_is_read(entry: str) -> None:
+    spec = RecordingSpec.read(f'{{"share": 1, "headers": ["x-tenant"], {entry}}}')
+    assert spec.redact
