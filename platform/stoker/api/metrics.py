@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from stoker.api.canary_metrics import canary_families
 from stoker.api.overview import Snapshot, devices_of, phases
-from stoker.nouns.record import FunctionRecord, FunctionState, Phase, ReplicaRecord
+from stoker.nouns.record import Demand, FunctionRecord, FunctionState, Phase, ReplicaRecord
 from stoker.sdk.metrics import CONTENT_TYPE, Snapshots, gateway_families
 from stoker.store import Store
 
@@ -38,6 +39,7 @@ class Metrics:
             functions=await self.store.list_functions(),
             replicas=await self.store.list_replicas(),
             devices=devices_of(self.snapshot() if self.snapshot else {}),
+            demand=await self.store.read_demand(),
         )
         registry = CollectorRegistry()
         registry.register(seen)
@@ -52,6 +54,7 @@ class Seen(Collector):
     functions: Mapping[str, FunctionRecord]
     replicas: Mapping[str, ReplicaRecord]
     devices: list[dict[str, Any]]
+    demand: Mapping[str, Mapping[str, Demand]]
 
     def collect(self) -> Iterable[Metric]:
         """See `prometheus_client.registry.Collector`."""
@@ -60,6 +63,7 @@ class Seen(Collector):
         yield self._replicas()
         yield self._workers()
         yield from self._devices()
+        yield from canary_families(self.functions, self.demand)
 
     def _functions(self) -> Metric:
         family = GaugeMetricFamily("stoker_functions", "Functions by state", labels=("state",))

@@ -131,7 +131,8 @@ def _with_asked(record: FunctionRecord, asked: Asked) -> FunctionRecord:
         coming = record.candidate
         hint = f"; revision {coming.number} is {record.state.value}" if coming else ""
         raise Conflict(f"function {record.name} has no canary to {asked.verb}{hint}")
-    if canary.asked is not None:
+    overruled = canary.asked and canary.asked.verb is Verb.PROMOTE and asked.verb is Verb.ABORT
+    if canary.asked is not None and not overruled:
         raise Conflict(
             f"revision {canary.revision.number} of {record.name}: {canary.asked.who} has asked to "
             f"{canary.asked.verb} it already"

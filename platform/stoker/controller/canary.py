@@ -18,7 +18,7 @@ from stoker.controller.world import World, if_candidate
 from stoker.decide.canary import Action, judge, replicas, shown
 from stoker.decide.restart import WINDOW_S, restart
 from stoker.nouns.record import Canary, FunctionRecord, FunctionState, Revision
-from stoker.nouns.rollout import Asked, CanarySpec, RolloutEvent, Step, Verb
+from stoker.nouns.rollout import CanarySpec, RolloutEvent, Step, Verb
 
 CRASHES = 3
 """Deaths of a canary's workers, within `WINDOW_S`, after which it is rolled back."""
@@ -149,14 +149,15 @@ class Canaries:
             newer = live.record.candidate
             why = f"revision {newer.number} was deployed"
             return End(Step.SUPERSEDED, newer.who or ITSELF, why)
-        if canary.asked is not None:
-            return _asked(canary.asked)
+        if canary.asked is not None and canary.asked.verb is Verb.ABORT:
+            return End(Step.ABORTED, canary.asked.who, canary.asked.why or "asked for")
         if watch.failure:
             return End(Step.ROLLED_BACK, ITSELF, watch.failure)
+        if canary.asked is not None:
+            return End(Step.PROMOTED, canary.asked.who, canary.asked.why or "asked for")
         if self._world.blind:
             return None
         verdict = judge(canary.spec, watch.evidence, elapsed_s=watch.ran_s)
-        watch.verdict = verdict.why
         if verdict.action is Action.ROLL_BACK:
             return End(Step.ROLLED_BACK, ITSELF, verdict.why)
         if verdict.action is Action.PROMOTE:
@@ -323,11 +324,6 @@ def said(canary: Canary) -> str:
     'revision 4 gets 5 % as a canary'
     """
     return f"revision {canary.revision.number} gets {100 * canary.share:g} % as a canary"
-
-
-def _asked(asked: Asked) -> End:
-    step = Step.PROMOTED if asked.verb is Verb.PROMOTE else Step.ABORTED
-    return End(step, asked.who, asked.why or "asked for")
 
 
 def _fit_together(ledger: Ledger, *revisions: Revision) -> bool:

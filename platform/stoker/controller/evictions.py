@@ -105,16 +105,16 @@ class Evictions:
         ready = [slot.ready_at for slot in replica.slots if slot.phase is Phase.READY]
         # One that was adopted or is half ready has not had its say yet.
         whole = len(ready) == len(replica.slots) and None not in ready
-        staying = [one for one in world.replicas_of(live.name) if not one.draining]
+        staying = [one for one in world.beside_canary(live) if not one.draining]
         return Resident(
             id=replica.id,
             function=live.name,
             held=world.ledger.held(replica.id),
             reload_s=live.reload_s,
-            rate=live.rate.per_second(now) / len(staying),
+            rate=live.rate.per_second(now) / max(1, len(staying)),
             since=max(at or 0.0 for at in ready) if whole else None,
             busy=_busy(live, replica),
-            pinned=_pinned(live, len(staying)),
+            pinned=live.is_trying if replica not in staying else _pinned(live, len(staying)),
         )
 
     def _evict(self, live: Live, want: Want, room: Room) -> None:
@@ -153,6 +153,6 @@ def _busy(live: Live, replica: Replica) -> bool:
 def _pinned(live: Live, staying: int) -> bool:
     """Its user wants so many of it at all times, or a deployment is busy with it."""
     serving = live.record.serving
-    if serving is None or live.rollout is not None or live.record.canary or live.deleted:
+    if serving is None or live.rollout is not None or live.deleted:
         return True
     return not live.record.desired_zero and staying <= serving.config.min_replicas

@@ -211,7 +211,7 @@ class Scaler:
         for replica in self._world.replicas_of(live.name):
             if replica.draining or replica.revision in (number, rolling, tried):
                 continue
-            if replica.revision > number and not replica.has_ready:
+            if replica.revision > number and (serving is None or not replica.has_ready):
                 self._replicas.kill(replica)
             elif replica.revision > number and serving is not None:
                 # It was a canary, and has requests in its hands.

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from stoker.decide.canary import EXTENSION
 from stoker.decide.evict import DEFAULT_RELOAD_S
 from stoker.decide.lifecycle import Effect, Signal, WorkerLife, move
 from stoker.decide.rate import ArrivalRate
@@ -186,7 +187,6 @@ class Watch:
         looked_at, kept_at: when time was last added, when all this was last written.
         crashes: of its workers.
         failure: why it must be rolled back, whatever its rates are; empty: nothing.
-        verdict: what was last decided, for people.
         promoting_at: since when it is to serve, once it has the replicas for that.
         no_room_at: since when it has no replica because none fits.
         ending_at: its end was asked of the store then.
@@ -199,7 +199,6 @@ class Watch:
     kept_at: float = 0.0
     crashes: list[float] = field(default_factory=list)
     failure: str = ""
-    verdict: str = ""
     promoting_at: float | None = None
     no_room_at: float | None = None
     ending_at: float | None = None
@@ -352,6 +351,14 @@ class Live:
     def name(self) -> str:
         """The function's name."""
         return self.record.name
+
+    @property
+    def is_trying(self) -> bool:
+        """A canary is on time. One that waits long for its requests keeps no device from others."""
+        canary, watch = self.record.canary, self.watch
+        if canary is None or watch is None:
+            return False
+        return watch.ran_s <= EXTENSION * canary.spec.length_s
 
     @property
     def in_progress(self) -> bool:

@@ -393,3 +393,14 @@ def test_secrets_given_to_a_graph_travel_apart_from_it() -> None:
     hidden = config.env["STOKER_SECRET_ENV"].split(",")
     assert hidden == ["MLRUN_K8S_SECRET__PASSWORD", "MLRUN_K8S_SECRET__PIN"]
     assert "with_secrets('azure_vault'): there is no such store here" in notes(result)
+
+
+def test_a_canary_that_is_declared_on_the_object_reaches_the_platform() -> None:
+    function = posted()
+    function.metadata["annotations"] = {"stoker.io/canary": '{"share": 0.1, "sticky": "X-User"}'}
+    canary = compiled(function).canary
+    assert canary is not None
+    assert (canary.share, canary.sticky) == (0.1, "X-User")
+    function.metadata["annotations"] = {"stoker.io/canary": '{"share": 10}'}
+    with pytest.raises(InvalidFunction, match=r"metadata\.annotations"):
+        compiled(function)

@@ -254,6 +254,21 @@ def test_a_canarys_dead_worker_is_replaced_and_the_third_rolls_it_back(stage: An
     assert stage.world.functions["fn"].crashes == []
 
 
+def test_a_promotion_by_hand_of_what_cannot_live_ends_all_the_same(stage: Any) -> None:
+    stage.serve(**MANY | {"minReplicas": 1})
+    new = begin(stage, **MANY | {"minReplicas": 1})
+    stage.dies(new)
+    ask(stage, Verb.PROMOTE)
+    assert stage.record().serving.number == 1
+    for _ in range(2):
+        stage.after(0.5)
+        stage.started(new)
+        stage.dies(new)
+    assert stage.record().canary is None
+    assert stage.record().serving.number == 1
+    assert stage.effects.rollouts[-1].step is Step.ROLLED_BACK
+
+
 # By hand
 
 
@@ -379,6 +394,31 @@ def test_an_end_that_the_store_did_not_take_is_asked_for_again(stage: Any) -> No
 
 
 # Devices
+
+
+def test_a_canary_on_time_is_not_evicted_and_one_that_nobody_asks_gives_way(gpus: Any) -> None:
+    old = gpus.serve(**gpu("10MiB"), **ZERO)
+    new = begin(gpus, **gpu("10MiB"), **ZERO)
+    gpus.quiet()
+    gpus.after(11)
+    gpus.dies(old, status=0)
+    gpus.built(gpus.deploy("other", **gpu("10MiB"), **ZERO), "other")
+    other = gpus.replica("other")
+    gpus.started(other)
+    gpus.ready(other)
+    gpus.built(gpus.deploy("third", **gpu("10MiB")), "third")
+    gpus.after(1)
+    assert not new.draining
+    assert other.draining
+    gpus.dies(other, status=0)
+    third = gpus.replica("third")
+    gpus.started(third)
+    gpus.ready(third)
+    gpus.after(2 * LENGTH_S)
+    assert not new.draining
+    gpus.built(gpus.deploy("fourth", **gpu("10MiB")), "fourth")
+    gpus.after(1)
+    assert new.draining
 
 
 def test_a_canary_waits_for_room_that_another_function_has(gpus: Any) -> None:

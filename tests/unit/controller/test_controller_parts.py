@@ -27,6 +27,7 @@ from stoker.nouns.errors import (
 )
 from stoker.nouns.function import FunctionConfig, Trigger
 from stoker.nouns.record import FunctionRecord, ModelBytes, ReplicaRecord, Revision
+from stoker.nouns.rollout import RolloutEvent, Step
 
 MIB = 1024**2
 
@@ -279,6 +280,7 @@ class FakeStore:
         self.away = False
         self.replicas: dict[str, ReplicaRecord] = {}
         self.functions: dict[str, FunctionRecord] = {}
+        self.rollouts: list[RolloutEvent] = []
         self.writes = 0
 
     def _reach(self) -> None:
@@ -304,6 +306,11 @@ class FakeStore:
     async def create_function(self, record: FunctionRecord) -> None:
         self._reach()
         self.functions[record.name] = record
+
+    async def add_rollout_event(self, function: str, event: RolloutEvent) -> None:
+        self._reach()
+        assert self.functions[function].message == "", "the step was done before it was told"
+        self.rollouts.append(event)
 
 
 def message(text: str) -> Any:
@@ -349,6 +356,23 @@ async def test_a_change_that_cannot_be_written_holds_up_no_other_function(
     assert seen == [FunctionSeen("fn", store.functions["fn"])]  # "bad" is not told to be deleted
     assert outbox.is_empty
     assert error.message in caplog.text
+
+
+async def test_a_step_of_a_rollout_is_told_before_it_is_done_and_not_lost() -> None:
+    store = FakeStore()
+    store.functions["fn"] = FunctionRecord(name="fn")
+    outbox = Outbox(store, list[Happening]().append)
+    event = RolloutEvent(step=Step.PROMOTED, revision=2, stable=1, at=1.0, who="ann", why="well")
+    store.away = True
+    outbox.change_function("fn", message("promoted"))
+    outbox.note_rollout("fn", event)
+    assert await outbox.flush() is False
+    assert not outbox.is_empty
+    store.away = False
+    assert await outbox.flush() is True
+    assert store.rollouts == [event]
+    assert store.functions["fn"].message == "promoted"
+    assert outbox.is_empty
 
 
 async def test_a_record_that_changes_while_it_is_written_is_written_again() -> None:
