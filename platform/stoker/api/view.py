@@ -90,6 +90,7 @@ def _status(record: FunctionRecord, settings: ApiSettings) -> dict[str, Any]:
     return {
         "state": record.state.value,
         "message": mask_text(record.message, secrets),
+        "model": _model(record.current),
         "logs": [
             {
                 "time": entry.time,
@@ -124,3 +125,9 @@ def _number(revision: Revision | None) -> int | None:
 
 def _timestamp(epoch_s: float) -> str | None:
     return datetime.fromtimestamp(epoch_s, UTC).isoformat() if epoch_s else None
+
+
+def _model(revision: Revision) -> dict[str, Any] | None:
+    """Its prepared checkpoint: the key below the home's models, and bytes."""
+    model = revision.model
+    return {"key": model.key, "weights": model.weights} if model and model.key else None

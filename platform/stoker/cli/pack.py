@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,9 @@ from typing import Any
 from stoker.cli.client import Client
 from stoker.cli.failure import Failure
 from stoker.cli.yaml_file import YamlFile
+from stoker.sdk.code_files import FUNCTION_FILES, PROJECT_FILES, code_files, code_section
 
-FUNCTION_FILES = ("function.yaml", "function.yml")
-PROJECT_FILES = ("project.yaml", "project.yml")
-_NOT_CODE = (*FUNCTION_FILES, *PROJECT_FILES)
-_NOT_CODE_ENDINGS = (".pyc", ".md", ".rst")
+__all__ = ["FUNCTION_FILES", "PROJECT_FILES", "Package", "code_files", "pack_function"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,33 +116,11 @@ def _absolute(path: Path, build_path: str) -> str:
 
 
 def _code(folder: Path, module: str) -> dict[str, str]:
-    files = code_files(folder)
-    top = folder / f"{module}.py"
-    source = folder / (module.replace(".", "/") + ".py")
-    if files == [top]:
-        return {"functionSourceCode": base64.b64encode(top.read_bytes()).decode()}
-    if top in files or source in files:
-        return {"path": str(folder.resolve())}
-    if not files or module.startswith("stoker."):
-        # It is Stoker's own, whatever lies beside its file. Or the handler may come from an
-        # installed package: the worker's import will tell.
-        return {}
-    names = ", ".join(str(file.relative_to(folder)) for file in files[:5])
+    section = code_section(folder, module)
+    if section is not None:
+        return section
+    names = ", ".join(str(file.relative_to(folder)) for file in code_files(folder)[:5])
     raise Failure(
         f"the handler's module {module!r} is not in {folder}: there is {names}",
         hint="spec.handler must be <module>:<function>, the module being a file of the folder",
-    )
-
-
-def code_files(folder: Path) -> list[Path]:
-    """The files of a function's folder that are its code or belong to it."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and path.name not in _NOT_CODE
-        and path.suffix not in _NOT_CODE_ENDINGS
-        and not any(
-            part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts
-        )
     )

@@ -34,7 +34,7 @@ def replay(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A function.yaml, or its folder, deployed for the length of the replay; by "
+            help="A function's folder, deployed for the length of the replay; by "
             "default NAME as it serves.",
         ),
     ] = None,
@@ -124,9 +124,6 @@ def _targets(
     name: str, home: str | None, against: str, candidate: Path | None
 ) -> Iterator[tuple[Target | None, Target]]:
     """The live baseline, if that is what is wanted, and the candidate."""
-    from stoker.cli.client import Client
-    from stoker.cli.trial import trial
-
     with ExitStack() as stack:
         gateway = _Gateway(home)
         baseline = None
@@ -137,7 +134,7 @@ def _targets(
         if candidate is None:
             yield baseline, gateway.function(name)
             return
-        made = stack.enter_context(trial(Client.control(home), candidate, name))
+        made = stack.enter_context(gateway.trial(candidate, name))
         yield baseline, gateway.function(made, words=f"{candidate} (as {made})")
 
 
@@ -160,22 +157,56 @@ class _Gateway:
         """
         from urllib.parse import quote
 
-        from stoker.cli.client import Platform
         from stoker.quality.replay import Target
 
         status = self._control.get(f"/api/functions/{quote(name)}")["status"]
-        url = Platform.find(self._home).gateway_url
-        if not url:
-            address = str(status["externalInvocationUrls"][0])
-            url = f"http://{address.partition('/')[0]}"
         serving = f"{name} revision {status.get('servingRevision') or '-'}"
-        return Target(words or serving, f"{url}/{quote(name)}", self._headers)
+        return Target(words or serving, f"{self._url(name)}/{quote(name)}", self._headers)
+
+    def _url(self, name: str) -> str:
+        """Of the data port: known from the home, else asked for."""
+        from urllib.parse import quote
+
+        from stoker.cli.client import Platform
+
+        url = Platform.find(self._home).gateway_url
+        if url:
+            return url
+        status = self._control.get(f"/api/functions/{quote(name)}")["status"]
+        return f"http://{str(status['externalInvocationUrls'][0]).partition('/')[0]}"
+
+    @contextmanager
+    def trial(self, path: Path, name: str) -> Iterator[str]:
+        """The name of a function made from ``path``, ready; it is deleted at the end.
+
+        Raises:
+            StokerError: it cannot be packed or deployed, or does not become ready.
+        """
+        from stoker.nouns.recording import RECORD_VARIABLE
+        from stoker.quality.package import Package, project_of
+        from stoker.quality.platform import Platform
+        from stoker.quality.trial import trial
+
+        package = Package.read(path if path.is_dir() else path.parent)
+        with Platform(self._control.url, self._url(name)) as platform:
+            serving = platform.function(name)
+            project = project_of(package.document if serving is None else serving)
+            recipe = f"replay-{os.urandom(3).hex()}"
+            document = package.trial(name, recipe, {RECORD_VARIABLE: ""}, project)
+            with trial(platform, document, None, _tell):
+                yield str(document["metadata"]["name"])
 
     def elsewhere(self, url: str) -> Target:
         """What answers at a URL; our key stays here."""
         from stoker.quality.replay import Target
 
         return Target(url, url.rstrip("/"))
+
+
+def _tell(line: str) -> None:
+    from stoker.cli.text import console, printable
+
+    console(stderr=True).print(f"  {printable(line)}", style="dim", markup=False)
 
 
 def _run(exchanges: list[Exchange], plan: Plan, words: str, *, quiet: bool) -> ReplayResult:

@@ -122,6 +122,11 @@ class Home:
         return self.root / "models"
 
     @property
+    def quality(self) -> Path:
+        """What quality runs found: a folder a function, in it one a run, by content."""
+        return self.root / "quality"
+
+    @property
     def catalog(self) -> Path:
         """MLRun's objects, one SQLite file."""
         return self.root / "catalog.sqlite"

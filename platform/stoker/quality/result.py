@@ -135,7 +135,11 @@ class QualityRun(_Result):
         verdict: ``winner``: one passed and is better than what serves; ``unchanged``: what serves
             is the best that passed; ``refused``: none passed.
         words: the verdict in a sentence or two.
-        rollout: what became of the winner (`stoker rollout status`); None when not rolled out.
+        rollout: what became of the winner: ``state`` (``promoted``, ``rolled_back``, ``aborted``,
+            ``superseded``, ``failed``), ``words``, and the rollout's history; None when not rolled
+            out.
+        accepted: digest of the function's ``quality.lock`` after the run.
+        repeated: nothing had changed, and this is what an earlier run found.
     """
 
     format: Literal[1] = 1
@@ -153,3 +157,5 @@ class QualityRun(_Result):
     verdict: Literal["winner", "unchanged", "refused"] = "refused"
     words: str = ""
     rollout: dict[str, Any] | None = None
+    accepted: str = ""
+    repeated: bool = False

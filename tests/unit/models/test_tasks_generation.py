@@ -48,6 +48,24 @@ def test_a_prompt_gets_the_same_answer_in_a_batch_and_alone(model):
     assert len({one["generated_text"] for one in together}) == 3
 
 
+def test_a_score_is_the_loss_that_transformers_has_for_the_text(model):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model.folder)
+    texts = [PROMPTS[1], "hi"]
+    for text, scored in zip(texts, model(texts, {"score": True}), strict=True):
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            loss = model._writer._module(input_ids=ids, labels=ids).loss
+        assert scored["tokens"] == ids.shape[1] - 1 > 0
+        assert -scored["log_probability"] / scored["tokens"] == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_a_score_is_neither_streamed_nor_a_tensor(model):
+    with pytest.raises(BadRequest, match="leave stream out"):
+        streamed(model, "hello", {"score": True})
+    with pytest.raises(BadRequest, match="plain JSON"):
+        model.tensors_from(model(["hello"], {"score": True}))
+
+
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -23,6 +23,7 @@ class GenerationParameters(Parameters):
         seed: the same seed, prompt and temperature give the same text; such a prompt runs alone.
         stop: texts at which it ends; they are not part of the answer.
         return_full_text: the prompt before it.
+        score: write nothing, and tell how likely the input itself is.
     """
 
     max_new_tokens: int | None = Field(default=None, ge=1, le=MOST_NEW_TOKENS)
@@ -32,6 +33,7 @@ class GenerationParameters(Parameters):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: tuple[str, ...] = ()
     return_full_text: bool = False
+    score: bool = False
 
     @field_validator("stop", mode="before")
     @classmethod

@@ -12,6 +12,7 @@ from stoker.models.oip.tensor import Tensor, TensorSpec, texts_tensor
 from stoker.models.tasks.adapters import Adapters
 from stoker.models.tasks.generating import Piece, Writer, Written
 from stoker.models.tasks.generation_parameters import GenerationParameters
+from stoker.models.tasks.scoring import score
 from stoker.models.tasks.steps import Steps, at_once
 from stoker.models.tasks.task import TaskBase
 from stoker.models.tasks.texts import Texts
@@ -41,6 +42,7 @@ class Prompt(NamedTuple):
 class TextGeneration(TaskBase[Prompt, GenerationParameters]):
     """``{"generated_text", "finish_reason", "prompt_tokens", "generated_tokens"}`` each.
 
+    With ``score``, ``{"log_probability", "tokens"}`` each, and nothing is written.
     An input is a text, or a chat: ``[{"role", "content"}, …]`` or ``{"messages": […]}``.
     """
 
@@ -54,6 +56,7 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
         super().__init__(manifest, folder, adapters)
         self._texts = Texts(folder, module, side="left", trust=manifest.trust_remote_code)
         self._writer = Writer(module, self._texts.tokenizer)
+        self._module = module
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
@@ -84,7 +87,8 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
         if not ids:
             raise BadRequest("the input is an empty text, which has no tokens")
         text = value if isinstance(value, str) else ""
-        return Prompt(text, ids, self._room(len(ids), options.max_new_tokens))
+        wanted = 1 if options.score else options.max_new_tokens
+        return Prompt(text, ids, self._room(len(ids), wanted))
 
     def cost(self, item: Prompt) -> int:
         """Tokens of its key-value cache at the end."""
@@ -102,6 +106,8 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
         self, items: Sequence[Prompt], options: GenerationParameters
     ) -> Steps[list[Any]]:
         """See `TaskBase`."""
+        if options.score:
+            return [score(self._module, item.ids) for item in items]
         write, written = self._writer.write, list[Written]()
         if options.seed is not None and options.temperature > 0:
             # Together, one's numbers would depend on its neighbours.
@@ -116,11 +122,15 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
 
         One at a time: until it is closed no other call of this model may be made.
         """
+        if options.score:
+            raise BadRequest("score is answered whole: leave stream out")
         with self.adapters.using(options.adapter):
             yield from self._writer.stream(item.ids, item.room, options)
 
     def tensors_from(self, results: Sequence[Any]) -> list[Tensor]:
         """See `TaskModel`."""
+        if any("log_probability" in one for one in results):
+            raise BadRequest("score is answered as plain JSON, not by tensors")
         texts = [one["generated_text"] for one in results]
         reasons = [one["finish_reason"] for one in results]
         return [texts_tensor("text", texts), texts_tensor("finish_reason", reasons)]

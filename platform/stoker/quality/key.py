@@ -1,0 +1,73 @@
+"""The key of a run: everything that its verdict follows from, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stoker.models.device import Target, cpu
+from stoker.models.recipe import choose
+from stoker.models.source import find
+from stoker.nouns.errors import InvalidFunction, UnusableModel
+from stoker.nouns.settings import ModelSettings
+
+FORMAT = 1
+"""Raised when the same measurements lead to another verdict than before."""
+_JUDGES = ("scikit-learn", "scipy", "numpy")
+_FILES = ("STOKER_CALIBRATION",)
+"""Variables that name a file whose content matters."""
+
+
+def run_key(facts: Mapping[str, Any]) -> str:
+    """The digest of facts: those of the declaration, the function, the recipes, the sets."""
+    versions = {name: _version(name) for name in _JUDGES}
+    text = json.dumps([FORMAT, versions, facts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def recipe_facts(env: Mapping[str, str], folder: Path, devices: Sequence[str]) -> dict[str, Any]:
+    """What a recipe's checkpoint follows from: its key, by content, and the libraries' versions.
+
+    A recipe that cannot be carried out here has its variables and the reason instead: it may be
+    carried out one day.
+    """
+    files = {name: file_digest(folder / env[name]) for name in _FILES if env.get(name)}
+    if not env.get("STOKER_MODEL"):
+        return {"env": dict(env), "files": files, "devices": list(devices)}
+    try:
+        settings = ModelSettings.read(env)
+        source = find(settings.model, pickled=settings.pickled_weights)
+        digest = source.digest()
+        made = choose(settings, _target(devices)).key(digest)
+    except (UnusableModel, InvalidFunction) as exc:
+        made, digest = exc.message, ""
+    return {
+        "env": dict(env), "files": files, "devices": list(devices),
+        "made": made, "source": digest,
+    }  # fmt: skip
+
+
+def file_digest(path: Path) -> str:
+    """Of a file's content; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError:
+        return ""
+
+
+def _target(devices: Sequence[str]) -> Target:
+    # Which card it is stands among the devices; here only whether there is one.
+    real = any("NVIDIA" in one or "cuda" in one for one in devices)
+    return Target("cuda", (8, 0)) if real else cpu()
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

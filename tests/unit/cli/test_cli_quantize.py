@@ -1,0 +1,125 @@
+"""``stoker ci quantize``: which function is meant, what is shown, how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.cli.failure import Failure
+from stoker.cli.quantize import exit_code, find_folder, show
+from stoker.quality.result import (
+    CandidateResult,
+    Check,
+    Interval,
+    Measured,
+    MetricResult,
+    QualityRun,
+)
+
+
+def interval(value: float) -> Interval:
+    return Interval(value=value, low=value - 0.01, high=value + 0.01)
+
+
+def metric(candidate: float) -> MetricResult:
+    return MetricResult(
+        set="sts", metric="spearman", items=9, reference=interval(0.82),
+        candidate=interval(candidate), difference=interval(candidate - 0.82), agreement=0.97,
+    )  # fmt: skip
+
+
+def found(**changed: Any) -> QualityRun:
+    measured = Measured(weight_bytes=23 << 20, latency_ms={"1": 2.7, "16": 54.5})
+    refused = Check(code="agreement", passed=False, words="sts: mean cosine 0.9700, too little")
+    told: dict[str, Any] = {
+        "key": "k", "function": "f", "project": "p", "started_at": 0, "goal": "smallest",
+        "reference": CandidateResult(name="reference", metrics=(metric(0.82),), measured=measured),
+        "candidates": (
+            CandidateResult(name="int8", metrics=(metric(0.81),), measured=measured, passed=True),
+            CandidateResult(name="int4", metrics=(metric(0.80),), checks=(refused,)),
+            CandidateResult(name="gptq", error="no such\x1b[2J method"),
+        ),
+        "winner": "int8", "verdict": "winner", "words": "int8 is the smallest", "seconds": 12.0,
+    }  # fmt: skip
+    return QualityRun(**(told | changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({}, 0),
+        ({"verdict": "unchanged"}, 0),
+        ({"rollout": {"state": "promoted"}}, 0),
+        ({"rollout": {"state": "rolled_back"}}, 3),
+        ({"rollout": {"state": "aborted"}}, 3),
+        ({"rollout": {"state": "failed"}}, 3),
+        ({"verdict": "refused", "winner": None}, 3),
+        ({"verdict": "unchanged", "rollout": {"state": "rolled_back"}}, 0),
+    ],
+)
+def test_the_exit_code_says_whether_what_should_serve_does(
+    changed: dict[str, Any], code: int
+) -> None:
+    assert exit_code(found(**changed)) == code
+
+
+def test_each_recipe_has_a_row_and_each_refusal_its_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(found())
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    assert rows["int8"].split()[1:5] == ["winner", "0.8100", "-0.0100", "0.9700"]
+    assert "2.7" in rows["int8"]
+    assert "23.0 MiB" in rows["int8"]
+    assert rows["int4"].split()[1] == "refused"
+    assert rows["gptq"].split()[1:3] == ["failed", "-"]
+    assert "✗ int4: sts: mean cosine 0.9700, too little" in lines
+    assert "✗ gptq: no such\\x1b[2J method" in lines
+    assert lines[-1] == "✓ int8 is the smallest; 12.0 s"
+
+
+def test_what_was_found_before_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show(found(repeated=True, words="nothing changed since today: int8 serves", seconds=2.1))
+    assert capsys.readouterr().out == "✓ nothing changed since today: int8 serves; 2.1 s\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for folder, name in (("embed", "embedder"), ("classify", "classify")):
+        made = tmp_path / "functions" / folder
+        made.mkdir(parents=True)
+        (made / "function.yaml").write_text(f"metadata: {{name: {name}}}\n")
+    (tmp_path / "functions" / "embed" / "quality.yaml").write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["embed", "embedder", ""])
+def test_a_function_is_found_by_its_folder_its_own_name_or_as_the_only_one(
+    project: Path, name: str
+) -> None:
+    folder = project / "functions" / "embed"
+    assert find_folder(name, project) == folder
+    assert find_folder(name, folder) == folder
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "hint"),
+    [
+        ("embeder", "there is no function 'embeder'", "did you mean embedder?"),
+        ("classify", "has no quality.yaml", "docs/quality.md has an example"),
+    ],
+)
+def test_a_function_that_is_not_there_is_told_with_the_nearest(
+    project: Path, name: str, told: str, hint: str
+) -> None:
+    with pytest.raises(Failure, match=told) as caught:
+        find_folder(name, project)
+    assert caught.value.hint == hint
+
+
+def test_a_folder_of_another_function_is_not_taken(project: Path) -> None:
+    with pytest.raises(Failure, match="is the function embedder, not classify"):
+        find_folder("classify", project / "functions" / "embed")
