@@ -83,7 +83,8 @@ class GraphPlatform:
         if streaming:
             made.set_streaming()
         document = compile_function(FunctionObject.read(made.to_dict(), PROJECT, name)).document
-        document["spec"].update(spec)
+        env = [*document["spec"].get("env", []), *spec.pop("env", [])]
+        document["spec"].update(spec, env=env)
         status = self.deploy(document)
         assert status["state"] == "ready", status.get("message")
 

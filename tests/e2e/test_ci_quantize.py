@@ -81,9 +81,8 @@ def judged(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Q
         candidates=[
             {"name": "int8", "env": {"STOKER_QUANTIZATION": "int8"}},
             {"name": "zeroed", "env": {"STOKER_QUANTIZATION": "none", "STOKER_MODEL": str(zeroed)}},
-            {"name": "untouched", "env": {"STOKER_QUANTIZATION": "int8",
+            {"name": "untouched", "env": {"STOKER_QUANTIZATION": "int4",
                                           "STOKER_QUANTIZATION_SKIP": "*"}},
-            {"name": "unbuildable", "env": {"STOKER_MODEL": str(zeroed / "nowhere")}},
         ],
     )  # fmt: skip
     return gate.run()
@@ -144,14 +143,10 @@ def test_a_model_with_zeroed_layers_is_refused_for_what_it_answers(
     assert refusals(of(judged, "zeroed")) & {"drop", "drop_uncertain", "floor"}
 
 
-def test_a_recipe_that_quantizes_nothing_is_refused_for_that(
+def test_a_recipe_that_cannot_be_built_has_the_deploy_s_words(
     judged: tuple[int, QualityRun],
 ) -> None:
-    assert refusals(of(judged, "untouched")) == {"nothing_quantized", "larger"}
-
-
-def test_one_that_cannot_be_built_has_the_deploy_s_words(judged: tuple[int, QualityRun]) -> None:
-    assert "there is no folder" in of(judged, "unbuildable").error
+    assert "int4 replaced no module" in of(judged, "untouched").error
 
 
 def test_again_it_does_nothing_and_says_so(gate: Gate, judged: tuple[int, QualityRun]) -> None:
@@ -159,6 +154,23 @@ def test_again_it_does_nothing_and_says_so(gate: Gate, judged: tuple[int, Qualit
     assert (code, found.verdict, found.repeated) == (0, "unchanged", True)
     assert found.words.endswith("int8 serves")
     assert found.seconds < judged[1].seconds / 4
+
+
+def test_a_checkpoint_in_which_nothing_is_quantized_is_refused_for_that(
+    gate: Gate, judged: tuple[int, QualityRun]
+) -> None:
+    manifest = of(judged, "int8").manifest
+    assert manifest is not None
+    path = gate.platform.home.models / manifest["key"] / "manifest.json"
+    kept = path.read_text()
+    path.write_text(json.dumps(json.loads(kept) | {"replaced": []}))
+    gate.declare(candidates=[{"name": "int8", "env": {"STOKER_QUANTIZATION": "int8"}}])
+    try:
+        code, found = gate.run("--again")
+    finally:
+        path.write_text(kept)
+    assert (code, found.verdict) == (3, "refused")
+    assert refusals(found.candidates[0]) == {"nothing_quantized"}
 
 
 def test_evaluation_items_among_the_calibration_texts_are_refused(
@@ -176,5 +188,5 @@ def test_evaluation_items_among_the_calibration_texts_are_refused(
     )
     code, found = gate.run()
     assert (code, found.verdict) == (3, "refused")
-    assert {check.code for check in found.candidates[0].checks if not check.passed} == {"leak"}
+    assert refusals(found.candidates[0]) == {"leak"}
     assert gate.functions() == {"text-embedder"}

@@ -35,6 +35,7 @@ from stoker.nouns.record import (
     ReplicaRecord,
     WorkerRecord,
 )
+from stoker.nouns.recording import RecordingSpec
 from stoker.nouns.secrecy import mask_text
 from stoker.store import Store
 
@@ -141,6 +142,7 @@ class Overview:
     ) -> dict[str, Any]:
         mine = [replica for replica in replicas.values() if replica.function == record.name]
         config = record.current.config
+        recording = RecordingSpec.of(config.env)
         return {
             "name": record.name,
             "project": record.project,
@@ -154,6 +156,7 @@ class Overview:
             "minReplicas": config.min_replicas,
             "maxReplicas": config.max_replicas,
             "workersPerReplica": config.workers,
+            "recordedShare": recording.share if recording else None,
             "gpus": config.gpus,
             "replicas": phases(mine),
             "inFlight": demand.in_flight,

@@ -72,6 +72,7 @@ def examine(home: str | None) -> Iterator[Finding]:
     yield from (port(number, own) for number in (8070, 8080))
     yield platform(place)
     yield zygotes(place, running)
+    yield from recordings(place)
 
 
 def python() -> Finding:
@@ -253,6 +254,17 @@ def zygotes(home: Home, running: bool) -> Finding:
             f"the supervisor restarts them; see {home.logs}",
         )
     return Finding("zygotes", OK, names)
+
+
+def recordings(home: Home) -> Iterator[Finding]:
+    """Whose requests and answers lie on this disk."""
+    from stoker.quality.recorded import describe
+
+    for folder in sorted(home.traffic.glob("*/")):
+        found = describe(folder)
+        if found.requests:
+            held = f"{found.requests} requests of {folder.name} are recorded, {size(found.bytes)}"
+            yield Finding("traffic", OK, f"{held} in {folder}")
 
 
 def _answers(path: Path) -> bool:

@@ -51,6 +51,8 @@ def ls(home: str | None, *, as_json: bool) -> None:
         out.print(rows.text(width))
         for line, style in _reasons(functions):
             out.print(_cut(line, width), style=style, markup=False)
+        for line in _recorded(functions):
+            out.print(_cut(line, width), style="yellow", markup=False)
 
 
 def _reasons(functions: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -65,6 +67,16 @@ def _reasons(functions: list[dict[str, Any]]) -> list[tuple[str, str]]:
             why = said.splitlines()[0] if said else f"stoker logs {function['name']}"
             reasons.append((f"{function['name']}: {why}", "red" if ill else "dim"))
     return reasons
+
+
+def _recorded(functions: list[dict[str, Any]]) -> list[str]:
+    """Whose requests and answers are written to disk, a line each: whoever looks is to know."""
+    return [
+        f"{function['name']}: {100 * function['recordedShare']:g} % of its requests are recorded "
+        f"(stoker ci traffic {function['name']})"
+        for function in functions
+        if function["recordedShare"]
+    ]
 
 
 def _cut(line: str, width: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stoker.cli import ci_verbs, queue_verbs, rollout_verbs
+from stoker.cli import ci_verbs, queue_verbs, replay_verb, rollout_verbs, traffic_verb
 from stoker.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 from stoker.nouns.errors import StokerError
 
@@ -20,9 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(ci_verbs.app)
 app.add_typer(queue_verbs.app)
 app.add_typer(rollout_verbs.app)
+app.add_typer(ci_verbs.app)
+for verb in (replay_verb.replay, traffic_verb.traffic):
+    ci_verbs.app.command()(verb)
 
 HomeOption = Annotated[
     str | None,

@@ -65,7 +65,7 @@ def quantize(
         raise Failure(
             f"the quality gate needs the package {exc.name}", hint="pip install 'stoker[quality]'"
         ) from exc
-    kept = Home.at(home).root / "quality"
+    kept = Home.at(home).quality
     # A pipeline that is cancelled gets SIGTERM: then too the trials are deleted.
     signal.signal(signal.SIGTERM, _interrupted)
     with _progress(quiet=as_json) as tell, _platform(home, tell) as place:

@@ -139,9 +139,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines = [_canary(found["function"], row)]
         lines += [_side("canary", row["evidence"]["canary"])]
         lines += [_side("serving", row["evidence"]["stable"])]
-        if row["evidence"]["mirrored"]:
-            evidence = row["evidence"]
-            lines.append(f"  mirrored {evidence['mirrored']}, differing {evidence['differing']}")
+        lines += _mirror(row)
         lines.append(f"  {row['verdict']}")
     return lines + [_event(event) for event in found["history"]]
 
@@ -155,6 +153,16 @@ def _canary(function: str, row: dict[str, Any]) -> str:
         f"{row['servingRevision']}, for {seconds(row['ranS'])} of "
         f"{seconds(row['spec']['length_s'])}{asked}"
     )
+
+
+def _mirror(row: dict[str, Any]) -> list[str]:
+    if not row["spec"]["mirror"]:
+        return []
+    seen = row["evidence"]
+    return [
+        f"  mirrored {seen['mirrored']}, differing {seen['differing']}, unanswered "
+        f"{seen['mirror_failed']}, not copied {seen['mirror_dropped']}"
+    ]
 
 
 def _side(title: str, side: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from stoker.controller.build import Builds
 from stoker.controller.effects import Change
 from stoker.controller.happenings import Happening, StartRefused
 from stoker.controller.kind import choose_kind
-from stoker.controller.log_files import append_line, remove_logs
+from stoker.controller.log_files import append_line, remove_logs, remove_traffic
 from stoker.controller.outbox import Outbox
 from stoker.controller.settings import ControllerSettings
 from stoker.controller.source import remove_revisions
@@ -174,7 +174,7 @@ class Hands:
         self.builds.stop(function)
 
     def remove_code(self, function: str, keep: frozenset[int]) -> None:
-        """Removes code of former revisions; with none kept, the logs as well."""
+        """Removes code of former revisions; with none kept, logs and recorded traffic as well."""
         self._kinds = {
             key: kind for key, kind in self._kinds.items() if key[0] != function or key[1] in keep
         }
@@ -184,6 +184,7 @@ class Hands:
         remove_revisions(self._home.code(function, 0).parent, keep)
         if not keep:
             remove_logs(self._home.function_logs(function))
+            remove_traffic(self._home.function_traffic(function))
 
     async def close(self) -> None:
         """Lets go of everything; workers live on."""

@@ -68,3 +68,8 @@ def append_line(path: Path, replica: ReplicaRecord, index: int, level: str, mess
 def remove_logs(folder: Path) -> None:
     """Removes all logs of a deleted function."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_traffic(folder: Path) -> None:
+    """Removes what was recorded of a deleted function: nobody would look for it there any more."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -107,6 +107,8 @@ def shown(seen: Evidence) -> dict[str, Any]:
         "canary": _shown_side(seen.canary),
         "mirrored": seen.mirrored,
         "differing": seen.differing,
+        "mirror_failed": seen.mirror_failed,
+        "mirror_dropped": seen.mirror_dropped,
         "oldest_s": round(seen.oldest_s, 3),
     }
 

@@ -48,6 +48,8 @@ class Tally(_Counted):
             left out whose answer is being streamed; 0 when there is none. The one that may fall.
         mirrored: copies of the serving revision's requests that the canary has answered.
         differing: of these, answered otherwise.
+        mirror_failed: copies that were sent and not answered.
+        mirror_dropped: copies that were due and not made: the canary had no worker free for them.
     """
 
     id: str
@@ -57,6 +59,8 @@ class Tally(_Counted):
     oldest_s: float = Field(default=0.0, ge=0)
     mirrored: int = Field(default=0, ge=0)
     differing: int = Field(default=0, ge=0)
+    mirror_failed: int = Field(default=0, ge=0)
+    mirror_dropped: int = Field(default=0, ge=0)
 
 
 class Evidence(_Counted):
@@ -67,6 +71,8 @@ class Evidence(_Counted):
     oldest_s: float = 0.0
     mirrored: int = 0
     differing: int = 0
+    mirror_failed: int = 0
+    mirror_dropped: int = 0
 
     @classmethod
     def of(cls, tallies: Iterable[Tally]) -> Evidence:
@@ -79,6 +85,8 @@ class Evidence(_Counted):
                 oldest_s=max(whole.oldest_s, tally.oldest_s),
                 mirrored=whole.mirrored + tally.mirrored,
                 differing=whole.differing + tally.differing,
+                mirror_failed=whole.mirror_failed + tally.mirror_failed,
+                mirror_dropped=whole.mirror_dropped + tally.mirror_dropped,
             )
         return whole
 

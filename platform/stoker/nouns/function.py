@@ -30,6 +30,7 @@ from stoker.nouns.parts import (
     whole_number,
 )
 from stoker.nouns.quantity import parse_bytes, parse_device_memory, parse_duration
+from stoker.nouns.recording import RECORD_VARIABLE, check_recording
 from stoker.nouns.rollout import CanarySpec, canary_of
 from stoker.nouns.stream_trigger import (
     STREAM_KIND,
@@ -55,6 +56,7 @@ _READABLE_ENV: dict[str, Callable[[str], float]] = {
     "STOKER_QUEUE_LIMIT": lambda value: whole_number(value, 1),
     "STOKER_GPU_MEMORY": parse_device_memory,
     "STOKER_SLEEP_AFTER": parse_duration,
+    RECORD_VARIABLE: check_recording,
 }
 """Variables that the platform itself reads, and how."""
 

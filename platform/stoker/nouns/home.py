@@ -94,6 +94,15 @@ class Home:
         return self.logs / "functions" / function
 
     @property
+    def traffic(self) -> Path:
+        """Recorded requests and answers, of the functions that declare it."""
+        return self.root / "traffic"
+
+    def function_traffic(self, function: str) -> Path:
+        """Those of one function: segments of JSON lines, and ``about.json``."""
+        return self.traffic / function
+
+    @property
     def functions(self) -> Path:
         """The functions' code: a folder each."""
         return self.root / "functions"
@@ -111,6 +120,11 @@ class Home:
     def models(self) -> Path:
         """Prepared checkpoints, by content."""
         return self.root / "models"
+
+    @property
+    def quality(self) -> Path:
+        """What quality runs found: a folder a function, in it one a run, by content."""
+        return self.root / "quality"
 
     @property
     def catalog(self) -> Path:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from stoker.nouns.recording import checked_path
 
 CANARY_ANNOTATION = "stoker.io/canary"
 
@@ -46,6 +48,9 @@ class CanarySpec(BaseModel):
             each request is dealt by itself.
         mirror: share of the serving revision's requests (0 to 1) that are also sent to the canary,
             whose answers are compared and thrown away.
+        tolerance: of that comparison (`stoker.decide.compare`): of numbers relative, of vectors 1
+            minus the cosine. Another precision needs more than the default.
+        ignore: paths into JSON answers that it leaves out (``id``, ``rows[*].time``).
         bounds: what it may not cross.
     """
 
@@ -56,7 +61,14 @@ class CanarySpec(BaseModel):
     min_requests: int = Field(default=50, ge=1)
     sticky: str = ""
     mirror: float = Field(default=0.0, ge=0, le=1)
+    tolerance: float = Field(default=1e-6, ge=0)
+    ignore: tuple[str, ...] = ()
     bounds: CanaryBounds = CanaryBounds()
+
+    @field_validator("ignore")
+    @classmethod
+    def _are_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(checked_path, value))
 
 
 def canary_of(annotations: Mapping[str, str]) -> CanarySpec | None:

@@ -80,14 +80,18 @@ class Kind(IntEnum):
 
 
 class Hello(TypedDict):
-    """Who is calling: role ``gateway``, ``graph`` or ``controller``."""
+    """Who is calling: role ``gateway``, ``graph`` or ``controller``; a graph's ``function``."""
 
     role: str
     peer: str
+    function: NotRequired[str]
 
 
 class RequestMeta(TypedDict):
-    """One event. ``headers`` keys are lower case; ``path`` has the query string."""
+    """One event. ``headers`` keys are lower case; ``path`` has the query string.
+
+    ``step``: the name of the graph's step that calls; ``copied``: for a copy of a request.
+    """
 
     id: str
     method: str
@@ -96,6 +100,8 @@ class RequestMeta(TypedDict):
     deadline: float | None
     trigger: NotRequired[str]
     record: NotRequired[RecordMeta]
+    step: NotRequired[str]
+    copied: NotRequired[bool]
 
 
 class RecordMeta(TypedDict):

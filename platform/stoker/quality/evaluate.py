@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 from stoker.decide import gate
 from stoker.decide.pareto import front
-from stoker.nouns.errors import BadRequest
 from stoker.nouns.settings import ModelSettings
 from stoker.quality.accepted import Accepted
 from stoker.quality.declaration import Declaration, EvaluationSet, MetricBound, Recipe
@@ -107,6 +107,7 @@ class Evaluation:
             for one in self.sets
             if (own := scores.get(one.declared.name)) is not None
             for metric in compare(one, own, own)
+            if is_finite(metric)
         ]
         result = CandidateResult(
             name=recipe.name,
@@ -155,9 +156,15 @@ class Evaluation:
         now = {one.declared.name: one.digest for one in self.sets}
         before = self.accepted.sets if self.accepted else {}
         findings = [*reference.problems, *gate.judge_sets_unchanged(before, now)]
+        try:
+            made_with = self._seen | self._own_texts(recipe)
+        except (OSError, UnicodeDecodeError) as exc:
+            made_with = self._seen
+            words = f"not known what the recipe was calibrated with: {exc}"
+            findings.append(gate.Finding("leak", False, words))
         for one in self.sets:
             name = one.declared.name
-            seen = leaked(one.items, self._seen | self._own_texts(recipe))
+            seen = leaked(one.items, made_with)
             findings += gate.judge_set(name, len(one.items), one.classes, seen)
             if name not in reference.scores:
                 continue  # found above, as the reference's own problem
@@ -168,7 +175,7 @@ class Evaluation:
                 findings.append(gate.Finding(exc.code, False, exc.words))
                 continue
             findings += self._judge_set(recipe, one.declared, compared)
-            metrics += compared
+            metrics += filter(is_finite, compared)
             differ += differing(one, reference.scores[name], own)
         return metrics, differ, findings
 
@@ -221,12 +228,9 @@ class Evaluation:
     def _own_texts(self, recipe: Recipe) -> frozenset[str]:
         env = self.package.env | recipe.variables
         paths = [self.package.folder / env[name] for name in _TEXT_FILES if env.get(name)]
-        try:
-            return frozenset(
-                text_digest(line) for path in paths for line in path.read_text().splitlines()
-            )
-        except OSError as exc:
-            raise BadRequest(f"{recipe.name}: its calibration file cannot be read: {exc}") from exc
+        return frozenset(
+            text_digest(line) for path in paths for line in path.read_text().splitlines()
+        )
 
 
 def with_front(candidates: Sequence[CandidateResult]) -> list[CandidateResult]:
@@ -249,6 +253,12 @@ def quality(one: CandidateResult) -> float:
         for metric in one.metrics
     ]
     return sum(changes) / len(changes) if changes else 0.0
+
+
+def is_finite(metric: MetricResult) -> bool:
+    """Whether it can be kept: JSON has no other numbers. The gate has refused it before."""
+    intervals = (metric.reference, metric.candidate, metric.difference)
+    return all(math.isfinite(one) for i in intervals for one in (i.value, i.low, i.high))
 
 
 def cost_facts(measured: Measured) -> gate.CostFacts:

@@ -29,13 +29,13 @@ def run_key(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def recipe_facts(env: Mapping[str, str], devices: Sequence[str]) -> dict[str, Any]:
+def recipe_facts(env: Mapping[str, str], folder: Path, devices: Sequence[str]) -> dict[str, Any]:
     """What a recipe's checkpoint follows from: its key, by content, and the libraries' versions.
 
     A recipe that cannot be carried out here has its variables and the reason instead: it may be
     carried out one day.
     """
-    files = {name: file_digest(Path(env[name])) for name in _FILES if env.get(name)}
+    files = {name: file_digest(folder / env[name]) for name in _FILES if env.get(name)}
     if not env.get("STOKER_MODEL"):
         return {"env": dict(env), "files": files, "devices": list(devices)}
     try:

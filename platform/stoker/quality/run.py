@@ -71,7 +71,7 @@ def run_quality(
     package, declaration = Package.read(folder), read.read(folder)
     loaded = [sets.load(one, folder) for one in declaration.sets]
     target = function or package.name
-    shelf = Kept(kept or Home.at(home).root / "quality", target)
+    shelf = Kept(kept or Home.at(home).quality, target)
     with Platform(control_url, gateway_url) as platform, shelf.alone():
         work = _Work(platform, package, declaration, loaded, target, home, started, progress)
         key = work.key(accept=accept_sets)
@@ -118,7 +118,7 @@ class _Work:
             "declaration": declared.model_dump(mode="json", exclude={"canary", "rollout"}),
             "function": self.package.digest,
             "target": self.target,
-            "recipes": {one.name: recipe_facts(self._env(one), devices) for one in recipes},
+            "recipes": {one.name: recipe_facts(self._env(one), folder, devices) for one in recipes},
             "sets": digests,
             "seen": {one: file_digest(sets.find(one, folder)) for one in sources},
             "metrics": {one: file_digest(folder / one.partition(":")[0]) for one in functions},
@@ -146,7 +146,7 @@ class _Work:
             function=self.target,
             project=project,
             started_at=self.started,
-            seconds=round(time.time() - self.started, 1),
+            seconds=self._seconds(),
             goal=self.declaration.goal,
             declaration=self.declaration.model_dump(mode="json"),
             sets=tuple(map(_as_used, self.sets)),
@@ -162,9 +162,7 @@ class _Work:
         """From the verdict to what serves: nothing to do, nothing to roll out, or the rollout."""
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_at))
         nothing = f"nothing changed since {since}: " if known else ""
-        took = {"repeated": known} | (
-            {"seconds": round(time.time() - self.started, 1)} if known else {}
-        )
+        took: dict[str, Any] = {"repeated": known, "seconds": self._seconds()}
         if run.winner is None:
             return run.model_copy(update=took | {"words": nothing + run.words})
         recipe = next(one for one in self.declaration.candidates if one.name == run.winner)
@@ -173,14 +171,18 @@ class _Work:
             words = f"{nothing}{recipe.name} serves" + ("" if known else f": {run.words}")
             return run.model_copy(update=took | {"verdict": "unchanged", "words": words})
         if known and rolled_back(run.rollout):
-            words = f"{nothing}{recipe.name} was rolled back then: {_why(run.rollout)}"
+            words = f"{nothing}{recipe.name} does not serve, {_why(run.rollout)}"
             return run.model_copy(update=took | {"words": words})
         if not rollout or not self.declaration.rollout:
             words = f"{nothing}{run.words}; nothing was rolled out"
-            return run.model_copy(update=took | {"words": words, "rollout": None})
+            return run.model_copy(update=took | {"words": words})
         found = self._roll_out(recipe, serving)
         words = f"{nothing}{run.words}; {_why(found)}"
+        took["seconds"] = self._seconds()
         return run.model_copy(update=took | {"words": words, "rollout": found})
+
+    def _seconds(self) -> float:
+        return round(time.time() - self.started, 1)
 
     def _roll_out(self, recipe: Recipe, serving: dict[str, Any] | None) -> dict[str, Any]:
         # Without one that serves there is nothing to compare a canary with.

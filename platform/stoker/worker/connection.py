@@ -46,6 +46,7 @@ class Connection:
         sock.setblocking(False)
         self.tickets: dict[int, Ticket] = {}
         self.role = ""
+        self.caller = ""
         self.closed = False
         self._sock = sock
         self._loop = loop

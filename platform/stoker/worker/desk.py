@@ -31,8 +31,10 @@ from stoker.sdk.sleep import Sleepers
 from stoker.worker.acks import Acks
 from stoker.worker.answer import Answer, failure
 from stoker.worker.connection import Connection
+from stoker.worker.ends import CANCELLED, ENDED_OK, error_end
 from stoker.worker.leaving import Leaving
 from stoker.worker.log import WorkerLog
+from stoker.worker.recorder import Recorder
 from stoker.worker.rest import Rest
 from stoker.worker.state import state_frame
 from stoker.worker.ticket import Ticket
@@ -56,16 +58,9 @@ _ANNOUNCE = frozenset(
         Effect.ANNOUNCE_DRAINING,
     }
 )
-_CANCELLED = orjson.dumps({"outcome": "cancelled"})
 FAILURE_LINGER_S = 5.0
 """Seconds that a worker which could not start, or wake, waits for a controller to be told why."""
 _LARGEST_ANSWER = MAX_PAYLOAD - META.size
-
-
-def error_end(message: bytes) -> bytes:
-    """The payload of an END that tells of a failure. Its message may be the user's own bytes."""
-    text = message.decode("utf-8", "replace")
-    return orjson.dumps({"outcome": "error", "message": text})
 
 
 class Desk:
@@ -77,6 +72,7 @@ class Desk:
         pump: starts what may start; set by the runner when the handler is there.
         told_failure: set once a controller has been told that the worker failed.
         acks: takes the explicit acknowledgements of records to who brought them.
+        recorder: keeps a sample of what is asked and answered; None unless that is declared.
     """
 
     def __init__(
@@ -92,6 +88,7 @@ class Desk:
         self.leave = asyncio.Event()
         self.told_failure = asyncio.Event()
         self.acks = Acks(loop)
+        self.recorder: Recorder | None = None
         self._left = asyncio.Event()
         self._launch = launch
         self._limit_s = launch.event_timeout_s
@@ -146,6 +143,7 @@ class Desk:
 
     def _hello(self, connection: Connection, hello: Hello) -> None:
         connection.role = hello["role"]
+        connection.caller = hello.get("function", "")
         self._peers.add(connection)
         self._tell_state(connection)
 
@@ -187,7 +185,7 @@ class Desk:
             return
         if ticket in self.waiting:
             self.waiting.remove(ticket)
-        self.end(ticket, _CANCELLED)
+        self.end(ticket, CANCELLED)
 
     # What the runner reports
 
@@ -245,19 +243,23 @@ class Desk:
         else:
             ticket.connection.send(data)
         self._finish(ticket)
+        if self.recorder is not None:
+            self.recorder.answered(ticket, answer, ended)
 
     def _unsendable(self, ticket: Ticket, what: str, ended: float) -> None:
         text = f"the handler returned {what}"
         self._log.write("error", text)
         self.answer(ticket, failure(500, HandlerFailed.code, text), ended=ended)
 
-    def end(self, ticket: Ticket, payload: bytes = _CANCELLED) -> None:
+    def end(self, ticket: Ticket, payload: bytes = CANCELLED) -> None:
         """The outcome of a request: the end of its stream, or its cancellation."""
         if ticket.done:
             return
         ticket.done = True
         ticket.connection.send_kind(Kind.END, ticket.stream, payload)
         self._finish(ticket)
+        if ticket.tape is not None and self.recorder is not None and payload == ENDED_OK:
+            self.recorder.streamed(ticket, ticket.tape)
 
     def expire(self, ticket: Ticket) -> None:
         """The outcome of a request whose deadline passed."""

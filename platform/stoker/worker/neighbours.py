@@ -35,12 +35,19 @@ class Neighbours:
     """
 
     def __init__(
-        self, redis_url: str, reporter: str, *, gateway_url: str = "", gateway_key: str = ""
+        self,
+        redis_url: str,
+        reporter: str,
+        *,
+        function: str = "",
+        gateway_url: str = "",
+        gateway_key: str = "",
     ) -> None:
         self.gateway_url = gateway_url
         self.gateway_key = gateway_key
         self._redis_url = redis_url
         self._reporter = reporter
+        self._function = function
         self._boards: dict[asyncio.AbstractEventLoop, asyncio.Task[Switchboard]] = {}
         self._backstage: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
@@ -53,6 +60,7 @@ class Neighbours:
         return cls(
             launch.redis_url,
             f"graph-{launch.replica}.{launch.index}",
+            function=launch.function,
             gateway_url=launch.gateway_url,
             gateway_key=launch.gateway_key,
         )
@@ -199,7 +207,7 @@ class Neighbours:
             raise StoreUnavailable("this worker was not told where the store is")
         self._names += 1
         reporter = self._reporter if self._names == 1 else f"{self._reporter}~{self._names}"
-        return await Switchboard.open(self._redis_url, reporter, names)
+        return await Switchboard.open(self._redis_url, reporter, names, function=self._function)
 
     def _in_background(self, work: Coroutine[Any, Any, _T]) -> _T:
         with self._lock:

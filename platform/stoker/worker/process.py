@@ -37,7 +37,8 @@ from stoker.worker.log import LogHandler, WorkerLog, redirect_output
 from stoker.worker.logger import WorkerLogger
 from stoker.worker.neighbours import Neighbours
 from stoker.worker.preimport import worker_environment
-from stoker.worker.runner import Runner
+from stoker.worker.recorder import Recorder
+from stoker.worker.runner import Runner, secrets_of
 from stoker.worker.step_blame import blame_step
 from stoker.worker.watchdog import Watchdog
 
@@ -47,6 +48,8 @@ LEAST_HOOK_S = 1.0
 """Seconds that a termination callback gets even when all of the termination time is over."""
 LAST_WRITE_S = 2.0
 """Seconds that one caller may take to read its last answers before the process ends."""
+LAST_RECORD_S = 2.0
+"""Seconds that the recorder has to write what it holds before the process ends."""
 ACCEPT_PAUSE_S = 0.5
 """Seconds to leave callers waiting in the backlog when no descriptor is free."""
 LOG_LOOK_S = 10.0
@@ -138,6 +141,9 @@ class _Worker:
         kind = BatchRunner if self._launch.batch_size else Runner
         runner = kind(desk, handler, self._launch, self._log, self._watchdog)
         desk.pump = runner.pump
+        recorder = desk.recorder = Recorder.of(self._launch, self._log, secrets_of(self._launch))
+        if recorder is not None:
+            recorder.start()
         handler.context.platform._control_callback = desk.acks.control
         self._log.write("info", "ready", {"seconds": round(time.monotonic() - self._began, 4)})
         desk.ready()
@@ -150,6 +156,8 @@ class _Worker:
             await desk.part(PARTING_S)
         desk.close(LAST_WRITE_S)
         listener.close()
+        if recorder is not None:
+            recorder.close(LAST_RECORD_S)
         self._log.write("info", "stopped", {"code": code})
         return code
 

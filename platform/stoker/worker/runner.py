@@ -29,7 +29,8 @@ from stoker.worker.answer import (
     stream_of,
 )
 from stoker.worker.deadline import DEADLINE
-from stoker.worker.desk import Desk, error_end
+from stoker.worker.desk import Desk
+from stoker.worker.ends import ENDED_OK, error_end
 from stoker.worker.event import make_event
 from stoker.worker.handler import Handler
 from stoker.worker.log import REQUEST_ID, WorkerLog
@@ -43,7 +44,6 @@ ASYNC_GRACE_S = 1.0
 """Seconds that a cancelled handler gets to clean up after itself."""
 
 _WHOLE = frozenset({str, dict, list, bytes, tuple, type(None)})
-_ENDED_OK = orjson.dumps({"outcome": "ok"})
 _EXHAUSTED = object()
 
 
@@ -82,9 +82,7 @@ class Runner:
         self.crashed: asyncio.Future[HandlerExit] = self.loop.create_future()
         self.occupied = False
         self._limit_s = launch.event_timeout_s
-        variables = [{"name": name, "value": value} for name, value in launch.env.items()]
-        own = (launch.gateway_key,) if launch.gateway_key else ()
-        self._secrets = (*secret_values({"spec": {"env": variables}}).values(), *own)
+        self._secrets = secrets_of(launch)
         http = launch.trigger_name if launch.trigger_kind == "http" else "default-http"
         self._default_trigger = TriggerInfo("http", http)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -326,10 +324,12 @@ class Runner:
                         begun = True
                     if data:
                         ticket.connection.send_kind(Kind.CHUNK, ticket.stream, data)
+                        if ticket.tape is not None:
+                            ticket.tape.add(data)
                     await self._flow(ticket)
             if not begun:
                 self._head(ticket, response, b"")
-            self.desk.end(ticket, _ENDED_OK)
+            self.desk.end(ticket, ENDED_OK)
         except Exception as exc:
             answer = self.failed(exc)
             if not begun:
@@ -353,6 +353,8 @@ class Runner:
         }
         data = orjson.dumps(meta)
         ticket.streamed = True
+        if self.desk.recorder is not None:
+            ticket.tape = self.desk.recorder.tape(ticket, status, headers)
         ticket.connection.send_kind(Kind.HEAD, ticket.stream, data)
 
     async def _flow(self, ticket: Ticket) -> None:
@@ -369,6 +371,13 @@ class Runner:
                 chunks.close()
         except Exception as exc:
             self.log.write("error", "".join(traceback.format_exception(exc)).rstrip())
+
+
+def secrets_of(launch: WorkerLaunch) -> tuple[str, ...]:
+    """What no log and no file may show: the secrets of the function's variables, our keys."""
+    variables = [{"name": name, "value": value} for name, value in launch.env.items()]
+    own = (launch.gateway_key,) if launch.gateway_key else ()
+    return (*secret_values({"spec": {"env": variables}}).values(), *own)
 
 
 async def _items(chunks: Chunks) -> AsyncGenerator[Any, None]:

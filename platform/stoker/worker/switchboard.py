@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from stoker.nouns.errors import BodyTooLarge, FunctionNotFound, StoreUnavailable
 from stoker.nouns.near import near_names
 from stoker.nouns.record import FunctionRecord
+from stoker.sdk.graph.running import BOUNDS
 from stoker.sdk.routing import Call, Lane, Router
 from stoker.sdk.routing import timeout as timeouts
 from stoker.sdk.routing.follow import Follower, Pace, for_ever
@@ -32,23 +33,25 @@ class Switchboard:
     all workers of a home would cost each of them a descriptor.
     """
 
-    def __init__(self, store: Store, reporter: str, names: Iterable[str]) -> None:
+    def __init__(self, store: Store, reporter: str, names: Iterable[str], function: str) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
-        self._router = Router({"role": "graph", "peer": reporter}, self._wake)
+        self._router = Router({"role": "graph", "peer": reporter, "function": function}, self._wake)
         self._follower = Follower(store, self._router, reporter, PACE, set(names))
         self._prefix = os.urandom(6).hex()
         self._count = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(cls, redis_url: str, reporter: str, names: Iterable[str] = ()) -> Switchboard:
-        """Connects, and knows the functions ``names`` when it returns.
+    async def open(
+        cls, redis_url: str, reporter: str, names: Iterable[str] = (), *, function: str = ""
+    ) -> Switchboard:
+        """Connects, and knows the functions ``names`` when it returns; ``function`` calls them.
 
         Raises:
             StoreUnavailable: Redis cannot be reached, or does not answer for long.
         """
-        board = cls(await Store.connect(redis_url), reporter, names)
+        board = cls(await Store.connect(redis_url), reporter, names, function)
         follower = board._follower
         for work in (follower.follow, follower.refresh, follower.report_demand):
             board._keep(work)
@@ -101,7 +104,7 @@ class Switchboard:
         if len(body) > limits.max_body_bytes:
             limit = limits.max_body_bytes
             raise BodyTooLarge(f"the body must be at most {limit} bytes", limit=limit)
-        awaited = Awaited(self._loop)
+        awaited, bounds = Awaited(self._loop), BOUNDS.get()
         earliest = _earliest(deadline, limits.event_timeout_s, headers)
         call = Call(
             awaited,
@@ -113,6 +116,8 @@ class Switchboard:
             deadline=earliest,
             idempotent="idempotency-key" in headers,
             watched=watched and earliest == deadline,
+            step=bounds.step,
+            copied=bounds.copied,
         )
         self._follower.stir()
         lane.submit(call)

@@ -7,10 +7,12 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stoker.nouns.recording import UNRECORDED
 from stoker.nouns.wire import RequestMeta
 
 if TYPE_CHECKING:
     from stoker.worker.connection import Connection
+    from stoker.worker.recorder import Tape
 
 
 class Ticket:
@@ -24,6 +26,7 @@ class Ticket:
         runnable: when it could first have run, were it not for the batch's filling.
         task: what runs it, when that is not the loop itself. Set by its first step: a task that is
             cancelled before never runs, and nothing would end the request.
+        tape: what of a streamed answer is to be recorded; None: nothing.
         streamed: the head of a streamed answer went out, so no whole answer may follow.
         done: it got its one outcome; later ones are dropped.
         cancelled: the caller no longer wants it.
@@ -47,6 +50,7 @@ class Ticket:
         "started",
         "stream",
         "streamed",
+        "tape",
         "task",
         "told_queued",
     )
@@ -71,6 +75,7 @@ class Ticket:
         self.leave_by = 0.0
         self.told_queued = False
         self.streamed = False
+        self.tape: Tape | None = None
         self.cancelled = False
         self.expired = False
         self.done = False
@@ -109,6 +114,11 @@ class Ticket:
     def id(self) -> str:
         """The request's id."""
         return self.meta["id"]
+
+    @property
+    def copied(self) -> bool:
+        """It is a copy of another request, replayed or mirrored, or a call made for one."""
+        return "copied" in self.meta or not UNRECORDED.isdisjoint(self.meta["headers"])
 
     @property
     def ended(self) -> bool:

@@ -215,3 +215,42 @@ async def test_a_key_that_a_step_brings_is_not_shown_to_the_function(keyed_stage
     graph = await keyed_stage.run(build)
     assert (await graph.ask({"n": 1})).status_code == 200
     assert "x-api-key" not in worker.requests[0]["headers"]
+
+
+@pytest.mark.parametrize("engine", ["async", "sync"])
+async def test_a_call_names_the_step_that_makes_it(stage: Stage, engine: str) -> None:
+    worker = await stage.function(permits=2)
+
+    def build(flow: Any) -> None:
+        step = flow.to("$remote", "first", url="p/echo")
+        step.to("$remote", "second", url="p/echo").respond()
+
+    graph = await stage.run(build, engine=engine)
+    if engine == "sync":
+        reply = await asyncio.to_thread(asyncio.run, graph.ask({"n": 1}))
+    else:
+        reply = await graph.ask({"n": 1})
+    assert reply.status_code == 200, reply.body
+    assert [meta.get("step") for meta in worker.requests] == ["first", "second"]
+
+
+async def test_what_no_step_calls_names_none(stage: Stage) -> None:
+    worker = await stage.function()
+    await call(stage.reach())
+    assert "step" not in worker.requests[0]
+
+
+async def test_what_a_graph_calls_for_a_replayed_request_is_no_traffic_of_its_own(
+    stage: Stage,
+) -> None:
+    worker = await stage.function()
+
+    def build(flow: Any) -> None:
+        flow.to("$remote", "s", url="p/echo").respond()
+
+    graph = await stage.run(build)
+    ticket = graph.ticket()
+    ticket.meta["headers"]["x-stoker-replay"] = "1"
+    for asked in (ticket, graph.ticket()):
+        assert (await graph.ask({"n": 1}, asked)).status_code == 200
+    assert [meta.get("copied") for meta in worker.requests] == [True, None]

@@ -113,7 +113,7 @@ class BlockingSession:
             retry.sleep(seen)
 
     def _call(self, request: Request, url: str, timeout: float | None) -> Response:
-        request_id, deadline = BOUNDS.get()
+        request_id, deadline, *_ = BOUNDS.get()
         began = time.monotonic()
         try:
             answer = self._neighbours.call_blocking(

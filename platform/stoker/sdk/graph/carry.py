@@ -121,7 +121,7 @@ class Carried:
         """The call, and what follows. A place is held for as long as the function works at it."""
         request = running(event)
         waited = request is not None and not request.done and _awaitable(event) is not None
-        BOUNDS.set(bounds(request, waited=waited))
+        BOUNDS.set(bounds(request, waited=waited, step=self.name))
         task = asyncio.current_task()
         # In the request's own task there is nobody else to tell: the task itself is cancelled.
         leave = None

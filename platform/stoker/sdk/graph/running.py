@@ -26,6 +26,10 @@ class Running(Protocol):
         """Nobody waits any more: the client left, or the deadline passed."""
 
     @property
+    def copied(self) -> bool:
+        """It is a copy of another request: replayed, or mirrored."""
+
+    @property
     def id(self) -> str:
         """The request's id."""
 
@@ -42,10 +46,14 @@ class Bounds(NamedTuple):
     Attributes:
         request_id: shown in the log of the function that is called; empty: of none.
         deadline: CLOCK_MONOTONIC seconds, or None.
+        step: the name of the step that calls.
+        copied: it calls for a copy of a request, which is not to be recorded again.
     """
 
     request_id: str = ""
     deadline: float | None = None
+    step: str = ""
+    copied: bool = False
 
 
 NONE = Bounds()
@@ -60,8 +68,8 @@ def running(event: Any) -> Running | None:
     return found
 
 
-def bounds(request: Running | None, *, waited: bool) -> Bounds:
+def bounds(request: Running | None, *, waited: bool, step: str) -> Bounds:
     """What calls for a request take from it; ``waited``: somebody waits for its answer still."""
     if request is None:
-        return NONE
-    return Bounds(request.id, request.deadline if waited else None)
+        return Bounds(step=step)
+    return Bounds(request.id, request.deadline if waited else None, step, request.copied)

@@ -122,7 +122,7 @@ class Session:
         Raises:
             TimeoutError: they passed.
         """
-        request_id, deadline = BOUNDS.get()
+        request_id, deadline, *_ = BOUNDS.get()
         began = time.monotonic()
         try:
             return await self.neighbours.call(

@@ -124,7 +124,7 @@ class RemoteStep(_LocalStep, remote.RemoteStep, _StreamingStepMixin):  # type: i
         request = self._request(self._template, event, self._get_event_or_body(event))
         session, url = self._client_session, self._endpoint
         timeout = self.timeout or None
-        request_id, deadline = BOUNDS.get()
+        request_id, deadline, *_ = BOUNDS.get()
         began = time.monotonic() if timeout is not None else 0.0
         try:
             # As `Session.call`, which would be one more coroutine at every step.
@@ -185,7 +185,7 @@ class RemoteStep(_LocalStep, remote.RemoteStep, _StreamingStepMixin):  # type: i
         """See `mlrun.serving.remote.RemoteStep.do_event`."""
         local = self._neighbours()
         if local is not None:
-            BOUNDS.set(bounds(running(event), waited=True))
+            BOUNDS.set(bounds(running(event), waited=True, step=self.name))
             if self._session is None:
                 self._session = self._blocking_session(*local)
         return super().do_event(event)

@@ -62,6 +62,9 @@ class Call:
         record: the record of a stream that this is; None for a request.
         debtor: who hears of that record's acknowledgement, should one follow the answer.
         pin: the worker that shall run it, for as long as that one takes requests.
+        step: the name of the graph's step that calls; empty for a client's request.
+        copied: it is made for a copy of a request, and is not to be recorded.
+        shadow: a mirrored copy: it waits for nobody, and no other worker is tried.
         watched: the caller cancels it by itself when its deadline passes: no timer is needed.
         replica, revision: of the worker that has it, or had it at the end; 0: none took it.
         seq: place in the order of arrival at its function.
@@ -78,6 +81,7 @@ class Call:
         "body",
         "caller",
         "cold",
+        "copied",
         "deadline",
         "debtor",
         "done",
@@ -95,7 +99,9 @@ class Call:
         "revision",
         "sent",
         "seq",
+        "shadow",
         "started",
+        "step",
         "stream",
         "streaming",
         "timer",
@@ -120,6 +126,9 @@ class Call:
         debtor: Debtor | None = None,
         pin: Link | None = None,
         watched: bool = False,
+        step: str = "",
+        copied: bool = False,
+        shadow: bool = False,
     ) -> None:
         self.caller = caller
         self.id = id
@@ -130,6 +139,9 @@ class Call:
         self.deadline = deadline
         self.idempotent = idempotent
         self.trigger = trigger
+        self.step = step
+        self.copied = copied
+        self.shadow = shadow
         self.watched = watched
         self.record = record
         self.debtor = debtor
@@ -154,7 +166,7 @@ class Call:
     @property
     def may_run_again(self) -> bool:
         """Whether it may go to another worker, now that its own has died."""
-        return not self.streaming and may_retry(
+        return not (self.streaming or self.shadow) and may_retry(
             method=self.method,
             idempotency_key=self.idempotent,
             started=self.started,

@@ -258,7 +258,7 @@ class Lane:
 
     def _again(self, call: Call) -> None:
         """A call that was dispatched in vain goes elsewhere, ahead of all who came later."""
-        shut = self._shut()
+        shut = refusals.no_capacity(self) if call.shadow else self._shut()
         if shut is not None:
             return self._fail(call, shut)
         if call.pin is not None and call.pin.slot >= 0:

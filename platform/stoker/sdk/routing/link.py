@@ -142,6 +142,10 @@ class Link(asyncio.Protocol):
         }
         if call.trigger:
             meta["trigger"] = call.trigger
+        if call.step:
+            meta["step"] = call.step
+            if call.copied:
+                meta["copied"] = True
         if call.record is not None:
             meta["record"] = call.record
             if call.debtor is not None:

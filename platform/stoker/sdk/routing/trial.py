@@ -15,6 +15,7 @@ from stoker.nouns.wire import ResponseMeta
 from stoker.sdk.routing.call import Call, Caller
 from stoker.sdk.routing.clock import Clock
 from stoker.sdk.routing.link import Link
+from stoker.sdk.routing.mirror import Mirror
 
 
 class Trial:
@@ -23,7 +24,7 @@ class Trial:
     Attributes:
         number: the canary's revision.
         links: its workers that are ready.
-        mirrored, differing: copies of requests that the canary answered; written by who sends them.
+        mirror: sends it copies of the serving revision's requests; None unless that is declared.
     """
 
     __slots__ = (
@@ -36,17 +37,16 @@ class Trial:
         "_started_at",
         "_sticky",
         "_turn",
-        "differing",
         "links",
-        "mirrored",
+        "mirror",
         "number",
     )
 
     def __init__(self, canary: Canary, clock: Clock) -> None:
         self.number = canary.revision.number
         self.links: list[Link] = []
-        self.mirrored = 0
-        self.differing = 0
+        spec = canary.spec
+        self.mirror = Mirror(spec, lambda: self.links, clock.now) if spec.mirror else None
         self._clock = clock
         self._started_at = canary.started_at
         self._share = canary.share
@@ -140,9 +140,18 @@ class Trial:
             stable=self._stable.side(),
             canary=self._canary.side(),
             oldest_s=max(0.0, self._clock.now() - self._oldest()),
-            mirrored=self.mirrored,
-            differing=self.differing,
+            **self._mirrored(),
         )
+
+    def _mirrored(self) -> dict[str, int]:
+        if self.mirror is None:
+            return {}
+        return {
+            "mirrored": self.mirror.mirrored,
+            "differing": self.mirror.differing,
+            "mirror_failed": self.mirror.failed,
+            "mirror_dropped": self.mirror.dropped,
+        }
 
     def _oldest(self) -> float:
         """When the canary was given the oldest call that it still has (CLOCK_MONOTONIC)."""
@@ -193,8 +202,11 @@ class Watched:
     def on_response(self, call: Call, meta: ResponseMeta, body: bytes) -> None:
         """See `Caller`."""
         failed = "code" in meta or not 200 <= meta["status"] < 500
-        self._trial.count(call, failed=failed)
+        trial = self._trial
+        trial.count(call, failed=failed)
         self._caller.on_response(call, meta, body)
+        if trial.mirror is not None and call.revision != trial.number:
+            trial.mirror.copy(call, meta, body)
 
     def on_head(self, call: Call, meta: ResponseMeta) -> None:
         """See `Caller`. A stream is as fast as its beginning: its length is the asker's choice."""
