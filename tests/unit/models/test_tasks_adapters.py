@@ -117,8 +117,7 @@ def test_a_text_is_written_with_an_adapter_too(tmp_path):
     expected = merged(["hello"], wish)
     assert model(["hello"], wish | {"adapter": "style"}) == expected
     assert model(["hello"], wish) != expected
-    options = model.options(wish | {"adapter": "style"})
-    pieces = list(model.stream(model.read("hello", options), options))
+    pieces = tiny_tasks.pieces_of(model, "hello", wish | {"adapter": "style"})
     assert "".join(piece.text for piece in pieces) == expected[0]["generated_text"]
 
 

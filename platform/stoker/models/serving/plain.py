@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import orjson
@@ -86,9 +86,9 @@ def _raw(served: Served, event: Any, task: Task, content_type: str) -> Asked:
     return Asked([event.body], options, reply)
 
 
-def _stream(_item: Any, pieces: Iterator[Any]) -> Iterator[bytes]:
+async def _stream(_item: Any, pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
     whole = ""
-    for piece in pieces:
+    async for piece in pieces:
         whole += piece.text
         document = {"text": piece.text}
         if piece.finish_reason:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, field_validator
 
@@ -32,6 +32,11 @@ class GenerationParameters(Parameters):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: tuple[str, ...] = ()
     return_full_text: bool = False
+
+    def shared(self) -> Self:
+        """See `Parameters`: a text ends by itself, whatever its neighbours do."""
+        own = {"max_new_tokens": None, "stop": (), "return_full_text": False}
+        return self.model_copy(update=own)
 
     @field_validator("stop", mode="before")
     @classmethod
