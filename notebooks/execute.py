@@ -2,10 +2,11 @@
 
     python notebooks/execute.py [--into FOLDER] [NOTEBOOK ...]
 
-Each notebook has a kernel, a platform and a copy of the project of its own: MLRun rewrites the
-``project.yaml`` that it loads. What the one has prepared of models, a minute's work, is there for
-the next. A notebook is written back, or into FOLDER, only if every cell ran, and without what only
-this machine has: its names, its paths and its package index.
+Each notebook has a kernel, a platform and a copy of the project of its own, whose ``project.yaml``
+it must leave as it is: MLRun's ``load_project`` rewrites it unless told otherwise. What the one has
+prepared of models, a minute's work, is there for the next. A notebook is written back, or into
+FOLDER, only if every cell ran, and without what only this machine has: its names, its paths and its
+package index.
 """
 
 import argparse
@@ -50,6 +51,10 @@ OWNER = "jovyan"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
+class ProjectRewritten(Exception):
+    """A notebook changed the project that it lies in."""
+
+
 def main():
     """Runs those that are named, or all; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -67,7 +72,7 @@ def keep(path, into, models):
     started = time.monotonic()
     try:
         executed = execute(path, models)
-    except CellExecutionError as error:
+    except (CellExecutionError, ProjectRewritten) as error:
         print(f"✗ {path.name}: {COLOURS.sub('', str(error))}", file=sys.stderr)
         return False
     (into / path.name).write_text(nbformat.writes(executed) + "\n", "utf-8")
@@ -80,6 +85,7 @@ def execute(path, models):
 
     Raises:
         CellExecutionError: a cell raised.
+        ProjectRewritten: whoever runs it would find a change in the checkout.
     """
     # Short, and not below the checkout: the path of a unix socket may have 107 bytes at most.
     scratch = Path(tempfile.mkdtemp(prefix="stoker-nb-"))
@@ -98,6 +104,8 @@ def execute(path, models):
             resources={"metadata": {"path": str(folder)}},
         )
         client.execute(env=environment(home))
+        if (scratch / "project/project.yaml").read_bytes() != (ROOT / "project.yaml").read_bytes():
+            raise ProjectRewritten(f"{path.name} rewrites project.yaml: load_project(save=False)")
         return tidied(notebook, scratch)
     finally:
         # It stops with the kernel; here it is waited for, so that nothing still writes.

@@ -178,3 +178,21 @@ def whisper(folder: Path) -> Any:
 def _saved(module: Any, folder: Path) -> Any:
     module.eval().save_pretrained(folder)
     return module
+
+
+def pieces_of(model: Any, prompt: Any, parameters: dict[str, Any]) -> list[Any]:
+    """What a reader of one text is told while it is written."""
+    options = model.options(parameters)
+    item = model.read(prompt, options)
+    steps = model.run_in_steps([item], options)
+    told, goes_on = [], True
+    while goes_on:
+        try:
+            next(steps)
+        except StopIteration as end:
+            goes_on = False
+            if isinstance(end.value[0], Exception):
+                raise end.value[0] from None
+        if piece := model.piece(item):
+            told.append(piece)
+    return told

@@ -9,6 +9,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -244,3 +245,30 @@ def test_a_text_arrives_piece_by_piece_through_the_gateway(live: Platform, tmp_p
     chat = {"model": "writer", "messages": [{"role": "user", "content": "hey"}], "stream": True}
     answer = ask(live, "/v1/chat/completions", chat | {"max_tokens": 5})
     assert answer.text.endswith("data: [DONE]\n\n")
+
+
+def test_several_texts_stream_from_one_batch_through_the_gateway(
+    live: Platform, tmp_path: Path
+) -> None:
+    """A function with batches answered streams 400."""
+    tiny_tasks.llama(tmp_path)
+    tiny_tasks.manifest(Task.TEXT_GENERATION).write(tmp_path)
+    batch = {"mode": "enable", "batchSize": 3, "timeout": "10s"}
+    trigger = {"kind": "http", "numWorkers": 1, "attributes": {}, "batch": batch}
+    code = WRITER.format(folder=str(tmp_path))
+    state = live.deploy("choir", code, triggers={"http": trigger})
+    assert state["state"] == "ready", state
+    body = {"parameters": {"max_new_tokens": 20}, "stream": True}
+    bodies = [body | {"inputs": text} for text in ("hello", "hi")]
+    bodies.append({"inputs": "hello", "parameters": {"max_new_tokens": 20}})
+    with ThreadPoolExecutor(3) as crowd:
+        answers = list(crowd.map(lambda one: ask(live, "/choir", one), bodies))
+    assert [answer.status_code for answer in answers] == [200] * 3
+    first, second = (
+        [json.loads(line[6:]) for line in answer.text.splitlines() if line]
+        for answer in answers[:2]
+    )
+    assert len(first) > 3
+    assert len(second) > 3
+    whole = answers[2].json()["outputs"]["generated_text"]
+    assert first[-1]["generated_text"] == "".join(one["text"] for one in first) == whole

@@ -624,6 +624,96 @@ async def test_a_batch_handler_may_be_async(start: Start) -> None:
     assert [reply.body for reply in replies] == [b"%d" % i for i in range(8)]
 
 
+MIXED = """
+import asyncio
+
+closed = []
+
+async def ticks(name):
+    try:
+        while True:
+            yield name
+            await asyncio.sleep(0)
+    finally:
+        closed.append(name)
+
+async def later(event):
+    await asyncio.sleep(0.01)
+    if event.body == b"wrong":
+        raise ValueError("only me")
+    return event.body
+
+def handler(context, events):
+    return [one(event, len(events)) for event in events]
+
+def one(event, size):
+    if event.body == b"closed":
+        return {"closed": closed, "size": size}
+    if event.body.startswith(b"tick"):
+        return ticks(event.body.decode())
+    return event.body if event.body == b"now" else later(event)
+"""
+
+
+async def test_answers_of_a_batch_are_whole_later_or_streams_each_by_itself(start: Start) -> None:
+    """A batch answered as one: no stream, and nobody could leave it."""
+    worker = await start(MIXED, permits=12, batch_size=6, batch_timeout_s=0.05)
+    bodies = (b"tick 1", b"later", b"wrong", b"now", b"tick 2", b"tick 3")
+    with worker.client.together():
+        sent = [worker.client.send(body) for body in bodies]
+    (one, first), (_, later), (_, wrong), (_, now), (two, second), (three, third) = sent
+    assert (await worker.client.outcome(now)).body == b"now"
+    assert (await worker.client.outcome(later)).body == b"later"
+    assert (await worker.client.outcome(wrong)).status == 500
+    assert b"only me" in wrong.body
+    for reply in (first, second, third):
+        await reply.until(Kind.CHUNK, 5)
+        assert set(reply.chunks) == {reply.chunks[0]}
+        assert reply.meta["batch"] == 6
+    assert {reply.meta["batch"] for reply in (later, wrong, now)} == {6}
+    worker.client.write(frame(Kind.CANCEL, one))
+    assert (await worker.client.outcome(first)).end == {"outcome": "cancelled"}
+    seen = second.kinds.count(Kind.CHUNK)
+    await second.until(Kind.CHUNK, seen + 20)
+    _, waiting = worker.client.send(b"closed")
+    await waiting.until(Kind.QUEUED)
+    assert not waiting.done.is_set()
+    worker.client.write(frame(Kind.CANCEL, two) + frame(Kind.CANCEL, three))
+    await worker.client.outcome(waiting)
+    assert waiting.json == {"closed": ["tick 1", "tick 2", "tick 3"], "size": 1}
+
+
+async def test_a_stream_of_a_batch_ends_at_its_own_deadline(start: Start) -> None:
+    worker = await start(MIXED, permits=8, batch_size=2, batch_timeout_s=5)
+    with worker.client.together():
+        sent = [worker.client.send(b"tick", deadline_s=s)[1] for s in (1.0, None)]
+    assert (await worker.client.outcome(sent[0])).end["outcome"] == "error"
+    assert not sent[1].done.is_set()
+
+
+async def test_an_async_batch_whose_callers_have_all_left_is_cancelled(start: Start) -> None:
+    worker = await start(
+        "import asyncio\nlog = []\nasync def handler(context, events):\n"
+        "    if events[0].body == b'log':\n        return [log] * len(events)\n"
+        "    try:\n        log.append('began')\n        await asyncio.sleep(60)\n"
+        "    finally:\n        log.append('cleaned')\n",
+        permits=8,
+        batch_size=2,
+        batch_timeout_s=0.01,
+    )
+    with worker.client.together():
+        sent = [worker.client.send(b"") for _ in range(2)]
+    _, asked = worker.client.send(b"log")
+    await asked.until(Kind.QUEUED)
+    worker.client.write(frame(Kind.CANCEL, sent[0][0]) + frame(Kind.PING, 0))
+    await worker.client.until_connection_frame(Kind.PONG)
+    assert not any(reply.done.is_set() for _, reply in sent)
+    worker.client.write(frame(Kind.CANCEL, sent[1][0]))
+    for _, reply in sent:
+        assert (await worker.client.outcome(reply)).end == {"outcome": "cancelled"}
+    assert (await worker.client.outcome(asked)).json == ["began", "cleaned"]
+
+
 async def test_draining_finishes_what_was_accepted_and_refuses_the_rest(
     start: Start, zygote: ZygoteUnderTest
 ) -> None:

@@ -8,13 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from stoker.cli import ci_verbs, queue_verbs, replay_verb, rollout_verbs, traffic_verb
+from stoker.cli import (
+    ci_verbs,
+    examples,
+    queue_verbs,
+    replay_verb,
+    rollout_verbs,
+    traffic_verb,
+)
 from stoker.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 from stoker.nouns.errors import StokerError
 
 app = typer.Typer(
     name="stoker",
     help="A serverless GPU function platform on one machine.",
+    epilog=examples.of(""),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,7 +60,7 @@ def options(
     """A serverless GPU function platform on one machine."""
 
 
-@app.command()
+@app.command(epilog=examples.of("up"))
 def up(
     home: HomeOption = None,
     host: Annotated[str, typer.Option(help="Address of both ports.")] = "127.0.0.1",
@@ -88,7 +96,7 @@ def up(
     raise typer.Exit(status)
 
 
-@app.command()
+@app.command(epilog=examples.of("down"))
 def down(
     home: HomeOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds it may take.")] = 60.0,
@@ -99,7 +107,7 @@ def down(
     platform_verbs.down(home, timeout)
 
 
-@app.command()
+@app.command(epilog=examples.of("status"))
 def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show whether the platform runs, its URLs and its processes."""
     from stoker.cli import platform_verbs
@@ -107,7 +115,7 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     raise typer.Exit(platform_verbs.status(home, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog=examples.of("deploy"))
 def deploy(
     path: Annotated[
         Path, typer.Argument(help="function.yaml, a folder with one, or project.yaml.")
@@ -153,7 +161,7 @@ def deploy(
     )
 
 
-@app.command()
+@app.command(epilog=examples.of("ls"))
 def ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List functions."""
     from stoker.cli import listing
@@ -161,7 +169,7 @@ def ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
     listing.ls(home, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples.of("ps"))
 def ps(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List replicas and their worker processes."""
     from stoker.cli import listing
@@ -169,7 +177,7 @@ def ps(home: HomeOption = None, as_json: JsonOption = False) -> None:
     listing.ps(home, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples.of("top"))
 def top(
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -182,7 +190,7 @@ def top(
     listing.top(home, as_json=as_json, interval_s=interval, rounds=rounds)
 
 
-@app.command()
+@app.command(epilog=examples.of("invoke"))
 def invoke(
     name: NameArgument,
     path: Annotated[str, typer.Option("--path", "-p", help="Path after the name.")] = "/",
@@ -211,7 +219,7 @@ def invoke(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog=examples.of("logs"))
 def logs(
     name: NameArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
@@ -226,7 +234,7 @@ def logs(
     function_verbs.logs(name, home, follow=follow, tail=tail, since=since, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples.of("rm"))
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Functions.")],
     home: HomeOption = None,
@@ -237,7 +245,7 @@ def rm(
     function_verbs.remove(names, home)
 
 
-@app.command()
+@app.command(epilog=examples.of("wake"))
 def wake(name: NameArgument, home: HomeOption = None) -> None:
     """Start a replica of a function that is at zero."""
     from stoker.cli import function_verbs
@@ -245,7 +253,7 @@ def wake(name: NameArgument, home: HomeOption = None) -> None:
     function_verbs.scale(name, home, "ready")
 
 
-@app.command()
+@app.command(epilog=examples.of("sleep"))
 def sleep(name: NameArgument, home: HomeOption = None) -> None:
     """Put a function to zero now."""
     from stoker.cli import function_verbs
@@ -253,7 +261,7 @@ def sleep(name: NameArgument, home: HomeOption = None) -> None:
     function_verbs.scale(name, home, "scaledToZero")
 
 
-@app.command()
+@app.command(epilog=examples.of("doctor"))
 def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Check this machine and say what to do about what is missing."""
     from stoker.cli.doctor import doctor as run

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from stoker.cli import examples
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.quantity import parse_duration
 from stoker.nouns.stream import stream_name
@@ -14,6 +15,7 @@ from stoker.nouns.stream import stream_name
 app = typer.Typer(
     name="queue",
     help="Streams: the queues between functions.",
+    epilog=examples.of("queue"),
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -36,7 +38,7 @@ _SHOWN = 60
 """Characters of a record in a table."""
 
 
-@app.command()
+@app.command(epilog=examples.of("queue ls"))
 def ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List streams and how far their consumer groups are."""
     from stoker.cli.client import Client
@@ -72,7 +74,7 @@ def ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
     console().print(rows.text(screen_width()))
 
 
-@app.command()
+@app.command(epilog=examples.of("queue show"))
 def show(
     stream: StreamArgument,
     shard: Annotated[int | None, typer.Option(min=0, help="Show this shard's records.")] = None,
@@ -111,7 +113,7 @@ def show(
         console().print(shown.text(screen_width()))
 
 
-@app.command()
+@app.command(epilog=examples.of("queue dead"))
 def dead(
     stream: StreamArgument,
     group: GroupOption = "",
@@ -152,7 +154,7 @@ def dead(
         console().print(f"[dim]+{found['total'] - len(found['dead'])} more[/]")
 
 
-@app.command()
+@app.command(epilog=examples.of("queue replay"))
 def replay(
     stream: StreamArgument,
     ids: Annotated[
@@ -203,7 +205,7 @@ def replay(
         )
 
 
-@app.command()
+@app.command(epilog=examples.of("queue forget"))
 def forget(
     stream: StreamArgument,
     group: Annotated[str, typer.Argument(metavar="GROUP", help="The consumer group.")],

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from stoker.models.manifest import Manifest
 from stoker.models.tokens import Ids, Tokens, blocks, padded
+
+if TYPE_CHECKING:
+    from stoker.models.tasks.adapters import Adapters
 
 Vectors = npt.NDArray[np.float32]
 
@@ -36,10 +39,19 @@ class Model:
         manifest: how the checkpoint was made, and its dimensions.
         folder: where the checkpoint lies.
         load_seconds: what loading took.
+        adapters: those that lie over it; None where the back end can have none.
     """
 
-    def __init__(self, session: Session, tokens: Tokens, manifest: Manifest, folder: Path) -> None:
+    def __init__(
+        self,
+        session: Session,
+        tokens: Tokens,
+        manifest: Manifest,
+        folder: Path,
+        adapters: Adapters | None = None,
+    ) -> None:
         self._session = session
+        self.adapters = adapters
         self._tokens = tokens
         self.manifest = manifest
         self.folder = folder

@@ -68,7 +68,7 @@ def open_checkpoint(
     if manifest.task is Task.FEATURE_EXTRACTION:
         tokens = Tokens.of(folder, manifest.max_tokens)
         opened = session(folder, manifest, settings, threads=threads)
-        return Model(opened, tokens, manifest, folder)
+        return Model(opened, tokens, manifest, folder, getattr(opened, "adapters", None))
     from stoker.models.tasks import open_task
 
     module = load_module(folder, manifest, settings, threads=threads)
@@ -106,11 +106,15 @@ def session(
         from stoker.models.onnx_session import OnnxSession
 
         return OnnxSession(folder, threads=threads)
+    from stoker.models.tasks.adapters import Adapters
     from stoker.models.torch_session import TorchSession
 
-    module = load_module(folder, manifest, settings or ModelSettings(), threads=threads)
+    settings = settings or ModelSettings()
+    module = load_module(folder, manifest, settings, threads=threads)
+    adapters = Adapters.load(module, settings.adapters)
+    # With its adapters, which would stay there.
     resting.leaves_its_card(module, manifest.key)
-    return TorchSession(module, manifest.pooling)
+    return TorchSession(module, manifest.pooling, adapters)
 
 
 def thread_share(env: Mapping[str, str]) -> int:

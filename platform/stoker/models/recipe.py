@@ -116,11 +116,6 @@ def _refuse_unacted(settings: ModelSettings, target: Target) -> None:
         )  # fmt: skip
     if settings.compile:
         raise _refusal("STOKER_COMPILE", 1, "is not carried out yet", "0")
-    if settings.adapters and settings.task is Task.FEATURE_EXTRACTION:
-        names = ", ".join(settings.adapters)
-        raise _refusal(
-            "STOKER_ADAPTER", names, "is not carried out for feature-extraction", "a merged model"
-        )
     if settings.calibration and settings.quantization not in _CALIBRATES:
         raise UnusableModel(
             f"STOKER_CALIBRATION is for gptq and awq; {settings.quantization} takes no texts: "
@@ -150,6 +145,12 @@ def _check_fit(settings: ModelSettings, method: Method, target: Target) -> None:
             "STOKER_ATTENTION", settings.attention,
             f"does not apply to {settings.quantization} on the {target.kind}, which ONNX Runtime "
             "computes", "auto",
+        )  # fmt: skip
+    if settings.adapters:
+        raise _refusal(
+            "STOKER_ADAPTER", ", ".join(settings.adapters),
+            f"does not apply to {settings.quantization} of an encoder on the CPU, which ONNX "
+            "Runtime computes", "STOKER_QUANTIZATION=bf16, or a merged model",
         )  # fmt: skip
     if settings.device_map:
         raise _refusal(

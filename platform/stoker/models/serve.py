@@ -7,15 +7,13 @@ that come in a batch run together.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from stoker.models.serving.asked import Reply, Served
-from stoker.models.serving.running import answer
-from stoker.models.tasks.steps import Steps, at_once
+from stoker.models.serving.running import Job, Run
 
 
 def init_context(context: Any) -> None:
@@ -28,30 +26,26 @@ def init_context(context: Any) -> None:
 def handler(context: Any, event: Any) -> Any:
     """Answers an event, or a list of events with a list of answers.
 
-    An event whose answer takes long gets a coroutine, which is cancelled when its client has left:
-    the worker sees that between two steps.
+    An answer that takes more than one step of the model is a coroutine, or a stream. Those of a
+    batch go on beside each other; cancelling one ends its own part of the run.
     """
-    served, log = context.user_data.served, context.logger.error
-    if isinstance(event, list):
-        replies = at_once(answer(served, event, log, batched=True))
-        return [_response(context, reply) for reply in replies]
-    steps = answer(served, [event], log, batched=False)
-    try:
-        next(steps)
-    except StopIteration as end:
-        return _response(context, end.value[0])
-    return _rest(context, steps)
+    run = Run(
+        context.user_data.served,
+        event if isinstance(event, list) else [event],
+        context.logger.error,
+    )
+    run.step()
+    answers = [_answer(context, run, job) for job in run.jobs]
+    return answers if isinstance(event, list) else answers[0]
 
 
-async def _rest(context: Any, steps: Steps[list[Reply]]) -> Any:
-    try:
-        while True:
-            await asyncio.sleep(0)
-            next(steps)
-    except StopIteration as end:
-        return _response(context, end.value[0])
-    finally:
-        steps.close()
+def _answer(context: Any, run: Run, job: Job) -> Any:
+    reply = run.reply(job)
+    return _later(context, run, job) if reply is None else _response(context, reply)
+
+
+async def _later(context: Any, run: Run, job: Job) -> Any:
+    return _response(context, await run.awaited(job))
 
 
 def names_of(env: Mapping[str, str]) -> tuple[str, ...]:

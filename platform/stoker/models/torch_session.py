@@ -10,6 +10,8 @@ from stoker.models.tokens import Ids
 if TYPE_CHECKING:
     import torch
 
+    from stoker.models.tasks.adapters import Adapters
+
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
     """Token vectors [n, tokens, dimension] to normalised vectors [n, dimension], in float32."""
@@ -31,16 +33,20 @@ class TorchSession:
 
     Attributes:
         module: the encoder.
+        adapters: what lies over it, for a request to choose.
     """
 
     block_tokens = 256
     """Above it a block falls out of a core's cache and each text in it gets slower; below it the
     cost of a call shows."""
 
-    def __init__(self, module: torch.nn.Module, pooling: str) -> None:
+    def __init__(
+        self, module: torch.nn.Module, pooling: str, adapters: Adapters | None = None
+    ) -> None:
         import torch
 
         self.module = module
+        self.adapters = adapters
         self._pooling = pooling
         # Offloaded weights have no device of their own.
         devices = (one.device for one in module.parameters() if not one.is_meta)

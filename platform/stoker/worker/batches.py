@@ -14,7 +14,7 @@ from stoker.decide.batch import assemble, leave_by
 from stoker.nouns.errors import HandlerFailed
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.record import Phase
-from stoker.worker.answer import Answer, distinct, encode, match_batch
+from stoker.worker.answer import Answer, distinct, encode, match_batch, stream_of
 from stoker.worker.deadline import DEADLINE
 from stoker.worker.desk import Desk
 from stoker.worker.handler import Handler
@@ -29,7 +29,9 @@ class BatchRunner(Runner):
 
     The handler answers per event. An Exception in its list fails that event alone; an exception
     that it raises fails every event of the batch, for nothing says which of them is to blame, and
-    running them again one by one could repeat what was done already.
+    running them again one by one could repeat what was done already. An answer that is a stream or
+    a coroutine goes on beside those of its neighbours: each ends by itself, when its caller leaves
+    as well, and the next batch starts after the last.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class BatchRunner(Runner):
         self._timeout_s = launch.batch_timeout_s
         self._alarm: asyncio.TimerHandle | None = None
         self._free_since = time.monotonic()
+        self._going_on = 0
 
     def pump(self) -> None:
         """Start a batch if one is due, else see to it that this is asked again in time."""
@@ -96,6 +99,7 @@ class BatchRunner(Runner):
         for ticket in batch:
             ticket.runnable = max(ticket.arrived, self._free_since)
             ticket.started = now
+            ticket.batch = len(batch)
             self.desk.tell_started(ticket)
         self.occupied = True
         if self.handler.is_async:
@@ -113,16 +117,16 @@ class BatchRunner(Runner):
             if inspect.isawaitable(output):
                 self._spawn_batch(batch, lambda: output)
                 return
-            answers = self._answers(output, batch)
+            outputs = match_batch(output, _event_ids(batch))
         except Exception as exc:
-            answers = [self.failed(exc)] * len(batch)
+            outputs = [self.failed(exc)] * len(batch)
         except BaseException as exc:
             self.crash(exc)
             return
         finally:
             self.unguard(guard)
             self.leave_request()
-        self._settle(batch, answers)
+        self._settle(batch, outputs)
 
     def _spawn_batch(self, batch: list[Ticket], begin: Callable[[], Any]) -> None:
         self.spawn(self._await_batch(batch, begin))
@@ -138,16 +142,16 @@ class BatchRunner(Runner):
         deadline = _latest_deadline(batch)
         guard = self.guard(batch[-1].arrived, ASYNC_GRACE_S)
         timer = self._cancel_at(deadline)
+        self._cancel_when_all_left(batch)
         REQUEST_ID.set(_ids(batch))
         DEADLINE.set(deadline)
-        answers: list[Answer] | None = None
         try:
-            answers = self._answers(await begin(), batch)
+            outputs = match_batch(await begin(), _event_ids(batch))
         except asyncio.CancelledError as exc:
-            if deadline is None or time.monotonic() < deadline - 0.01:
-                answers = [self.failed(exc)] * len(batch)
+            self._interrupted_batch(batch, deadline, exc)
+            return
         except Exception as exc:
-            answers = [self.failed(exc)] * len(batch)
+            outputs = [self.failed(exc)] * len(batch)
         except BaseException as exc:
             self.crash(exc)
             return
@@ -155,17 +159,34 @@ class BatchRunner(Runner):
             if timer is not None:
                 timer.cancel()
             self.unguard(guard)
-        if answers is None:
-            for ticket in batch:
-                self.desk.expire(ticket)
-            self._freed()
-        else:
-            self._settle(batch, answers)
+        self._settle(batch, outputs)
 
-    def _answers(self, output: Any, batch: list[Ticket]) -> list[Answer]:
-        return [self._one(item) for item in match_batch(output, _event_ids(batch))]
+    def _cancel_when_all_left(self, batch: list[Ticket]) -> None:
+        task = asyncio.current_task()
+
+        def look() -> None:
+            if task is not None and all(ticket.ended for ticket in batch):
+                task.cancel()
+
+        for ticket in batch:
+            ticket.on_end(look)
+
+    def _interrupted_batch(
+        self, batch: list[Ticket], deadline: float | None, exc: BaseException
+    ) -> None:
+        late = deadline is not None and time.monotonic() >= deadline - 0.01
+        for ticket in batch:
+            if ticket.cancelled:
+                self.desk.end(ticket)
+            elif late:
+                self.desk.expire(ticket)
+            else:
+                self.desk.answer(ticket, self.failed(exc), ended=time.monotonic())
+        self._freed()
 
     def _one(self, item: Any) -> Answer:
+        if isinstance(item, Answer):
+            return item
         if isinstance(item, Exception):
             return self.failed(item)
         try:
@@ -173,11 +194,29 @@ class BatchRunner(Runner):
         except HandlerFailed as exc:
             return self.failed(exc)
 
-    def _settle(self, batch: list[Ticket], answers: list[Answer]) -> None:
+    def _settle(self, batch: list[Ticket], outputs: list[Any]) -> None:
         ended = time.monotonic()
-        for ticket, answer in zip(batch, answers, strict=True):
-            self.desk.answer(ticket, answer, ended=ended, batch=len(batch))
-        self._freed()
+        for ticket, output in zip(batch, outputs, strict=True):
+            if inspect.isawaitable(output) or stream_of(output) is not None:
+                self._going_on += 1
+                self.spawn(self._go_on(ticket, output))
+            else:
+                self.desk.answer(ticket, self._one(output), ended=ended)
+        if not self._going_on:
+            self._freed()
+
+    async def _go_on(self, ticket: Ticket, output: Any) -> None:
+        task = ticket.task = asyncio.current_task()
+        if ticket.ended and task is not None:
+            task.cancel()
+        REQUEST_ID.set(ticket.id)
+        DEADLINE.set(ticket.deadline)
+        try:
+            await self.see_through(ticket, lambda: output, None)
+        finally:
+            self._going_on -= 1
+            if not self._going_on:
+                self._freed()
 
     def _freed(self) -> None:
         self.occupied = False

@@ -206,9 +206,7 @@ class Desk:
         if ticket.told_queued:
             ticket.connection.send_now(frame(Kind.STARTED, ticket.stream))
 
-    def answer(
-        self, ticket: Ticket, answer: Answer, *, ended: float, batch: int = 0, now: bool = False
-    ) -> None:
+    def answer(self, ticket: Ticket, answer: Answer, *, ended: float, now: bool = False) -> None:
         """The outcome of a request: one whole answer. ``now`` writes it before the loop turns."""
         if ticket.done:
             return
@@ -220,12 +218,7 @@ class Desk:
         if answer.code:
             meta["code"] = answer.code
         if ticket.started:
-            held = ticket.started - ticket.runnable if batch else 0.0
-            meta["queue_s"] = ticket.started - ticket.arrived - held
-            meta["handler_s"] = ended - ticket.started
-            if batch:
-                meta["batch"] = batch
-                meta["batch_s"] = held
+            meta |= ticket.stages(ended)
         try:
             shown = orjson.dumps(meta)
         except TypeError as exc:

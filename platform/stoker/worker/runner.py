@@ -213,7 +213,7 @@ class Runner:
             if ticket.cancelled and task is not None:
                 task.cancel()
             try:
-                await self._see_through(ticket, lambda: output, capture)
+                await self.see_through(ticket, lambda: output, capture)
             finally:
                 self.occupied = False
                 self.pump()
@@ -228,7 +228,7 @@ class Runner:
             capture = self._enter(ticket)
             ticket.started = time.monotonic()
             event = self.event_of(ticket)
-            await self._see_through(
+            await self.see_through(
                 ticket, lambda: self.handler.call(self.handler.context, event), capture
             )
         finally:
@@ -236,7 +236,7 @@ class Runner:
             if task is not None:
                 self._tasks.discard(task)
 
-    async def _see_through(
+    async def see_through(
         self, ticket: Ticket, begin: Callable[[], Any], capture: Capture | None
     ) -> None:
         """Await or stream what ``begin`` gives up to the deadline, and give the outcome."""
@@ -348,8 +348,7 @@ class Runner:
         meta = {
             "status": status,
             "headers": headers,
-            "queue_s": round(ticket.started - ticket.arrived, 6),
-            "handler_s": round(time.monotonic() - ticket.started, 6),
+            **ticket.stages(time.monotonic()),
         }
         data = orjson.dumps(meta)
         ticket.streamed = True

@@ -22,6 +22,7 @@ class Ticket:
 
     Attributes:
         deadline: when it must be answered; None is never.
+        batch: how many run together with it, itself counted; 0: it runs by itself.
         told_queued: the caller knows that the handler has not seen it.
         runnable: when it could first have run, were it not for the batch's filling.
         task: what runs it, when that is not the loop itself. Set by its first step: a task that is
@@ -37,6 +38,7 @@ class Ticket:
     __slots__ = (
         "_on_end",
         "arrived",
+        "batch",
         "body",
         "cancelled",
         "connection",
@@ -73,6 +75,7 @@ class Ticket:
         self.started = 0.0
         self.runnable = 0.0
         self.leave_by = 0.0
+        self.batch = 0
         self.told_queued = False
         self.streamed = False
         self.tape: Tape | None = None
@@ -114,6 +117,15 @@ class Ticket:
     def id(self) -> str:
         """The request's id."""
         return self.meta["id"]
+
+    def stages(self, ended: float) -> dict[str, float]:
+        """Where its time in this worker went, for the meta of its answer."""
+        held = self.started - self.runnable if self.batch else 0.0
+        spent = {
+            "queue_s": self.started - self.arrived - held,
+            "handler_s": ended - self.started,
+        }
+        return spent | {"batch": self.batch, "batch_s": held} if self.batch else spent
 
     @property
     def copied(self) -> bool:

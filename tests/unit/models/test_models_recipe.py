@@ -87,7 +87,10 @@ def test_activations_have_the_type_that_is_fast_on_the_device(device, expected):
     [
         ({"TENSOR_PARALLEL": "2"}, "STOKER_TENSOR_PARALLEL=2 is not carried out yet"),
         ({"COMPILE": "1"}, "STOKER_COMPILE=1 is not carried out yet"),
-        ({"ADAPTER": "a=/x"}, "STOKER_ADAPTER=a is not carried out for feature-extraction"),
+        (
+            {"ADAPTER": "a=/x", "QUANTIZATION": "int8"},
+            "ONNX Runtime computes; the nearest that works is STOKER_QUANTIZATION=bf16",
+        ),
         ({"CALIBRATION": "texts.txt"}, "STOKER_CALIBRATION is for gptq and awq"),
         ({"OFFLOAD": "disk"}, "needs STOKER_DEVICE_MAP"),
         ({"ATTENTION": "flash_attention_2"}, "nearest that works is sdpa"),

@@ -6,7 +6,6 @@ import inspect
 import io
 import json
 import struct
-from types import SimpleNamespace
 
 import nuclio_sdk
 import numpy as np
@@ -48,11 +47,16 @@ class Function:
         )
 
     def __call__(self, body=b"", path="/", method="POST", **more):
-        answer = serve.handler(self.context, event(body, path, method, **more))
-        return Answer(asyncio.run(answer) if inspect.isawaitable(answer) else answer)
+        async def run():
+            return await seen(serve.handler(self.context, event(body, path, method, **more)))
+
+        return asyncio.run(run())
 
     def batch(self, *events):
-        return [Answer(one) for one in serve.handler(self.context, list(events))]
+        async def run():
+            return await asyncio.gather(*map(seen, serve.handler(self.context, list(events))))
+
+        return asyncio.run(run())
 
     def infer(self, document, tail=b"", **headers):
         head = json.dumps(document).encode()
@@ -61,12 +65,21 @@ class Function:
         return self(head + tail, "/v2/models/sentiment/infer", headers=headers)
 
 
+async def seen(answer):
+    """As a worker sees an answer through: it may be a coroutine, and its body a stream."""
+    response = await answer if inspect.isawaitable(answer) else answer
+    if not inspect.isasyncgen(response.body):
+        return Answer(response, response.body)
+    return Answer(response, chunks=[chunk async for chunk in response.body])
+
+
 class Answer:
-    def __init__(self, response):
+    def __init__(self, response, body=b"", chunks=()):
         self.status = response.status_code
         self.headers = response.headers
         self.type = response.content_type
-        self.body = response.body
+        self.chunks = chunks
+        self.body = b"".join(chunks) or body
 
     @property
     def json(self):
@@ -264,7 +277,7 @@ def test_vectors_are_lists_of_numbers(embedding):
 
 
 def lines(answer):
-    return [json.loads(line[6:]) for line in b"".join(answer.body).split(b"\n\n") if line[6:]]
+    return [json.loads(line[6:]) for line in answer.body.split(b"\n\n") if line[6:]]
 
 
 def test_a_text_is_streamed_as_it_is_written(writing):
@@ -279,10 +292,110 @@ def test_a_text_is_streamed_as_it_is_written(writing):
     assert told[-1]["finish_reason"] == "length"
 
 
-def test_a_batch_cannot_stream_and_says_so(writing):
-    (answer,) = writing.batch(event({"inputs": "hello", "stream": True}))
-    assert answer.status == 400
-    assert "deploy it without batch" in answer.json["error"]["message"]
+STREAM = {"inputs": "hello", "parameters": {"max_new_tokens": 9}, "stream": True}
+
+
+def test_a_batch_streams_beside_whole_answers(writing):
+    """It answered 400: who wanted streams had to do without batches."""
+    short = {"inputs": "hi", "parameters": {"max_new_tokens": 4}}
+    chat = CHAT | {"max_tokens": 6, "stream": True}
+    expected = [writing(STREAM), writing(short), writing(chat, "/v1/chat/completions")]
+    together = writing.batch(event(STREAM), event(short), event(chat, "/v1/chat/completions"))
+    assert [one.status for one in together] == [200] * 3
+    assert lines(together[0]) == lines(expected[0])
+    assert together[1].json == expected[1].json
+    told = [json.loads(line[6:]) for line in together[2].body.split(b"\n\n")[:-2]]
+    assert "".join(one["choices"][0]["delta"]["content"] for one in told) == "".join(
+        json.loads(line[6:])["choices"][0]["delta"]["content"]
+        for line in expected[2].body.split(b"\n\n")[:-2]
+    )
+
+
+def rows_of(function, monkeypatch):
+    """The texts beside each other in each step."""
+    rows, step = [], function.model._writer._step
+    monkeypatch.setattr(
+        function.model._writer,
+        "_step",
+        lambda *args: rows.append(len(args[0].texts)) or step(*args),
+    )
+    return rows
+
+
+def test_streams_of_a_batch_share_its_steps_and_come_as_they_are_written(writing, monkeypatch):
+    rows = rows_of(writing, monkeypatch)
+    many = [STREAM | {"inputs": text} for text in ("hello", "hi", "hi there")]
+    together = writing.batch(*map(event, many))
+    assert rows == [3] * 9
+    assert all(len(one.chunks) > 3 for one in together)
+
+
+def test_a_short_text_is_answered_before_the_long_one_beside_it(writing):
+    async def run():
+        long = event({"inputs": "hello", "parameters": {"max_new_tokens": 60}})
+        short = event({"inputs": "hi", "parameters": {"max_new_tokens": 4}})
+        tasks = [
+            asyncio.ensure_future(one) for one in serve.handler(writing.context, [long, short])
+        ]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert done == {tasks[1]}
+        return await tasks[0]
+
+    assert json.loads(asyncio.run(run()).body)["outputs"]["generated_tokens"] == 60
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_whose_client_leaves_a_batch_is_written_no_further_and_the_others_are(
+    writing, monkeypatch, stream
+):
+    rows = rows_of(writing, monkeypatch)
+    body = {"inputs": "hello", "parameters": {"max_new_tokens": 40}, "stream": stream}
+    other = {"inputs": "hi", "parameters": {"max_new_tokens": 40}}
+
+    async def run():
+        leaving, staying = [
+            asyncio.ensure_future(seen(one))
+            for one in serve.handler(writing.context, [event(body), event(other)])
+        ]
+        while len(rows) < 3:
+            await asyncio.sleep(0)
+        leaving.cancel()
+        before = len(rows)
+        answer = await staying
+        assert leaving.cancelled()
+        return before, answer
+
+    before, answer = asyncio.run(run())
+    assert rows[:before] == [2] * before
+    assert rows[before + 1 :] == [1] * (39 - before)
+    assert answer.json["outputs"]["generated_tokens"] == 40
+
+
+def test_when_all_clients_of_a_batch_have_left_not_one_more_token_is_computed(writing, monkeypatch):
+    """A batch was computed to its end for nobody, minutes for long texts."""
+    rows = rows_of(writing, monkeypatch)
+    wish = {"inputs": "hello", "parameters": {"max_new_tokens": 60}}
+    bodies = [wish, wish | {"stream": True}]
+
+    async def run():
+        tasks = [
+            asyncio.ensure_future(seen(one))
+            for one in serve.handler(writing.context, [event(body) for body in bodies])
+        ]
+        while len(rows) < 3:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        before = len(rows)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert all(task.cancelled() for task in tasks)
+        return before
+
+    before = asyncio.run(run())
+    assert len(rows) == before <= 4
+    assert writing(STREAM).status == 200
 
 
 def test_what_fails_before_the_first_piece_has_a_status(writing, monkeypatch):
@@ -290,40 +403,39 @@ def test_what_fails_before_the_first_piece_has_a_status(writing, monkeypatch):
 
     def failing(*_):
         raise MemoryError
-        yield
 
-    monkeypatch.setattr(writing.model, "stream", failing)
+    monkeypatch.setattr(writing.model._writer, "_step", failing)
     assert writing({"inputs": "hello", "stream": True}).status == 507
 
 
 def test_what_fails_later_is_told_in_the_stream(writing, monkeypatch):
-    def failing(*_):
-        yield SimpleNamespace(text="he", finish_reason="", tokens=1)
-        raise MemoryError
+    step = writing.model._writer._step
 
-    monkeypatch.setattr(writing.model, "stream", failing)
-    answer = writing({"inputs": "hello", "stream": True})
+    def failing(rows, *args):
+        if len(rows.texts[0].tokens) == 3:
+            raise RuntimeError("the card fell off")
+        return step(rows, *args)
+
+    monkeypatch.setattr(writing.model._writer, "_step", failing)
+    answer = writing(STREAM)
     assert answer.status == 200
-    told = b"".join(answer.body)
-    assert told.startswith(b'data: {"text":"he"}\n\nevent: error\ndata: {"error":')
-    assert b"insufficient_storage" in told
+    *_, told, _ = answer.body.split(b"\n\n")
+    assert answer.body.startswith(b'data: {"text":')
+    assert told.startswith(b'event: error\ndata: {"error":')
+    assert b"the card fell off" in told
 
 
 def test_leaving_a_stream_ends_the_writing(writing, monkeypatch):
-    ended = []
+    rows = rows_of(writing, monkeypatch)
 
-    def endless(*_):
-        try:
-            while True:
-                yield SimpleNamespace(text="x", finish_reason="", tokens=1)
-        finally:
-            ended.append(True)
+    async def run():
+        response = serve.handler(writing.context, event(STREAM))
+        response = await response if inspect.isawaitable(response) else response
+        await anext(response.body)
+        await response.body.aclose()
 
-    monkeypatch.setattr(writing.model, "stream", endless)
-    answer = writing({"inputs": "hello", "stream": True})
-    next(answer.body)
-    answer.body.close()
-    assert ended == [True]
+    asyncio.run(run())
+    assert len(rows) <= 3
 
 
 # -- Open Inference Protocol
@@ -451,7 +563,7 @@ def test_a_chat_is_streamed_in_chunks_up_to_done(writing):
     whole = writing(CHAT | {"max_tokens": 9}, "/v1/chat/completions").json
     asked = CHAT | {"max_tokens": 9, "stream": True, "stream_options": {"include_usage": True}}
     answer = writing(asked, "/v1/chat/completions")
-    sent = b"".join(answer.body)
+    sent = answer.body
     assert sent.endswith(b"data: [DONE]\n\n")
     chunks = [json.loads(line[6:]) for line in sent.split(b"\n\n")[:-2]]
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
@@ -539,9 +651,8 @@ def test_starting_loads_what_the_environment_declares(monkeypatch, classifier):
 
 def test_a_text_whose_client_has_left_is_not_written_to_its_end(writer, monkeypatch):
     """A worker that wrote on for nobody was busy for minutes with what no one would read."""
-    steps, function = [], Function(writer)
-    step = writer._writer._step
-    monkeypatch.setattr(writer._writer, "_step", lambda *args: steps.append(1) or step(*args))
+    function = Function(writer)
+    steps = rows_of(function, monkeypatch)
     body = {"inputs": "hello", "parameters": {"max_new_tokens": 80}}
 
     async def leave():
@@ -555,11 +666,11 @@ def test_a_text_whose_client_has_left_is_not_written_to_its_end(writer, monkeypa
     assert 1 <= len(steps) <= 3
     steps.clear()
     assert function(body).json["outputs"]["generated_tokens"] == 80
-    assert len(steps) == 10
+    assert len(steps) == 80
 
 
-def test_a_short_answer_takes_no_turn_of_the_loop(writer):
-    body = {"inputs": "hello", "parameters": {"max_new_tokens": 8}}
+def test_an_answer_of_one_step_takes_no_turn_of_the_loop(writer):
+    body = {"inputs": "hello", "parameters": {"max_new_tokens": 1}}
     assert not inspect.isawaitable(serve.handler(Function(writer).context, event(body)))
 
 

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import peft
 import pytest
 import tiny
@@ -11,7 +12,7 @@ import transformers
 import tiny_tasks
 from stoker.models import resting
 from stoker.models.load import load
-from stoker.models.tasks import open_task
+from stoker.models.tasks import as_task, open_task
 from stoker.nouns.errors import BadRequest, UnusableModel
 from stoker.nouns.home import Home
 from stoker.nouns.settings import ModelSettings, Quantization, Task
@@ -117,8 +118,7 @@ def test_a_text_is_written_with_an_adapter_too(tmp_path):
     expected = merged(["hello"], wish)
     assert model(["hello"], wish | {"adapter": "style"}) == expected
     assert model(["hello"], wish) != expected
-    options = model.options(wish | {"adapter": "style"})
-    pieces = list(model.stream(model.read("hello", options), options))
+    pieces = tiny_tasks.pieces_of(model, "hello", wish | {"adapter": "style"})
     assert "".join(piece.text for piece in pieces) == expected[0]["generated_text"]
 
 
@@ -184,3 +184,50 @@ def test_a_model_that_sleeps_takes_its_adapters_off_the_card(writer, monkeypatch
     )
     writer(Quantization.FP32)
     assert any("lora_A" in name for name in leaving)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("quantization", ["fp32", "bf16", "nf4"])
+def test_a_text_s_vector_is_by_the_adapter_that_is_asked_for(tmp_path, quantization):
+    """It was refused for feature-extraction."""
+    (tmp_path / "model").mkdir()
+    tiny.bert(tmp_path / "model")
+    merged, adapters = {}, {}
+    for seed, name in enumerate(("legal", "medical")):
+        base = transformers.BertModel.from_pretrained(tmp_path / "model")
+        merged[name] = save_adapter(base, tmp_path / name, seed, task_type="FEATURE_EXTRACTION")
+        merged[name].save_pretrained(tmp_path / f"{name}-merged")
+        tiny.save_tokenizer(tmp_path / f"{name}-merged")
+        adapters[name] = str(tmp_path / name)
+
+    def vectors(folder, chosen=None, adapter=""):
+        settings = ModelSettings(
+            model=str(tmp_path / folder),
+            task=Task.FEATURE_EXTRACTION,
+            quantization=Quantization(quantization),
+            adapters=chosen or {},
+        )
+        model = models.setdefault(
+            (folder, bool(chosen)), as_task(load(settings, Home.at(tmp_path / "home")))
+        )
+        rows = model(["the ball and the vote", "vote ."], {"adapter": adapter})
+        if adapter == "legal":
+            # Not what was asked for last: what is asked for now.
+            assert np.allclose(model.encode(["vote ."], adapter)[0], rows[1], atol=1e-5)
+            assert not np.allclose(model.encode(["vote ."])[0], rows[1], atol=1e-3)
+        return np.array(rows)
+
+    models = {}
+    plain = vectors("model")
+    loose = 1e-5 if quantization == "fp32" else 0.06
+    for name in ("legal", "", "medical", "legal"):
+        found = vectors("model", adapters, name)
+        expected = vectors(f"{name}-merged") if name else plain
+        if quantization != "nf4":  # which rounds the merged weights anew
+            assert np.allclose(found, expected, atol=loose)
+        assert np.allclose(found, plain, atol=1e-5) == (not name)
+    assert not np.allclose(
+        vectors("model", adapters, "legal"), vectors("model", adapters, "medical")
+    )
+    with pytest.raises(BadRequest, match="no adapter 'law'"):
+        vectors("model", adapters, "law")

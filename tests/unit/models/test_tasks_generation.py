@@ -6,7 +6,8 @@ import transformers
 
 import tiny_tasks
 from stoker.models.tasks import open_task
-from stoker.models.tasks.generating import _unsure
+from stoker.models.tasks.steps import at_once
+from stoker.models.tasks.writing import Writing, _unsure
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.settings import ModelSettings, Task
 
@@ -27,8 +28,7 @@ def model(tmp_path_factory):
 
 
 def streamed(model, prompt, parameters):
-    options = model.options(parameters)
-    return list(model.stream(model.read(prompt, options), options))
+    return tiny_tasks.pieces_of(model, prompt, parameters)
 
 
 def test_it_writes_what_transformers_pipeline_writes(model):
@@ -187,12 +187,94 @@ def test_without_a_wish_it_writes_as_much_as_there_is_room_for(model):
         model(["x" * 96])
 
 
-def test_a_stream_that_is_left_ends_there(model):
+def forwards(model, monkeypatch):
+    """How many rows each call of the network has."""
+    calls, forward = [], model._writer._module.forward
+
+    def counted(*args, **more):
+        calls.append(len(more["input_ids"]))
+        return forward(*args, **more)
+
+    monkeypatch.setattr(model._writer._module, "forward", counted)
+    return calls
+
+
+def test_a_text_that_is_left_ends_there_and_costs_its_neighbours_nothing_more(model, monkeypatch):
+    expected = model(PROMPTS, {"max_new_tokens": 12})
+    calls = forwards(model, monkeypatch)
+    options = model.options({"max_new_tokens": 12})
+    items = [model.read(prompt, options) for prompt in PROMPTS]
+    steps = model.run_in_steps(items, options)
+    next(steps)
+    next(steps)
+    model.leave(items[1])
+    results = at_once(steps)
+    assert calls == [3, 3] + [2] * 10
+    assert [results[0], results[2]] == [expected[0], expected[2]]
+
+
+def test_when_all_are_left_not_one_more_token_is_computed(model, monkeypatch):
+    calls = forwards(model, monkeypatch)
     options = model.options({"max_new_tokens": 40})
-    pieces = model.stream(model.read("hello", options), options)
-    next(pieces)
-    pieces.close()
-    assert list(pieces) == []
+    items = [model.read(prompt, options) for prompt in PROMPTS]
+    steps = model.run_in_steps(items, options)
+    next(steps)
+    for item in items:
+        model.leave(item)
+    at_once(steps)
+    assert calls == [3]
+
+
+def test_texts_of_different_lengths_are_written_together_and_each_ends_by_itself(
+    model, monkeypatch
+):
+    lengths = (3, 12, 7)
+    alone = [
+        model([prompt], {"max_new_tokens": count})[0]
+        for prompt, count in zip(PROMPTS, lengths, strict=True)
+    ]
+    calls = forwards(model, monkeypatch)
+    each = [model.options({"max_new_tokens": count}) for count in lengths]
+    assert len({options.shared() for options in each}) == 1
+    items = [model.read(prompt, own) for prompt, own in zip(PROMPTS, each, strict=True)]
+    steps = model.run_in_steps(items, each[0].shared())
+    for _ in range(3):
+        next(steps)
+    assert [model.result_of(item) for item in items] == [alone[0], None, None]
+    assert at_once(steps) == alone
+    assert calls == [3] * 3 + [2] * 4 + [1] * 5
+
+
+def test_what_runs_out_of_memory_goes_on_where_it_was(model, monkeypatch):
+    """A text that was told in part must not be told once more, nor in other words."""
+    wish = {"max_new_tokens": 12, "temperature": 1.5, "seed": 7}
+    for parameters in ({"max_new_tokens": 12}, wish):
+        (expected,) = model(["hello"], parameters)
+        calls, step = [], model._writer._step
+
+        def failing(*args, calls=calls, step=step):
+            calls.append(1)
+            if len(calls) == 5:
+                raise MemoryError
+            return step(*args)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(model._writer, "_step", failing)
+            pieces = streamed(model, "hello", parameters)
+        assert "".join(piece.text for piece in pieces) == expected["generated_text"]
+        assert len(calls) == 13
+
+
+def test_a_letter_of_several_tokens_is_told_whole():
+    letters = "aé€😀!".encode()
+    writing = Writing([1], len(letters), lambda ids: bytes(ids).decode("utf-8", "replace"))
+    told = []
+    for byte in letters:
+        writing.take(byte, ())
+        if piece := writing.piece():
+            told.append(piece.text)
+    assert told == list("aé€😀!")
+    assert writing.piece() is None
 
 
 def test_tensors_are_the_texts_and_why_they_end(model):

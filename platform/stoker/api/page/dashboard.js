@@ -7,7 +7,9 @@ const TONES = {
   starting: "busy", draining: "busy", asleep: "cold",
 };
 const WORDS = { scaledToZero: "at zero", waitingForBuild: "waiting", configuringResources: "starting" };
+const COLUMNS = 12; // of the table of functions
 const history = new Map();
+const unfolded = new Set(); // functions whose whole reason is shown
 const byId = (id) => document.getElementById(id);
 
 function element(tag, className, text) {
@@ -95,11 +97,6 @@ function functionRow(f) {
   link.target = "_blank";
   link.rel = "noopener noreferrer";
   name.append(link, element("small", "", f.project));
-  if (f.message && (TONES[f.state] === "bad" || f.state === "ready" || f.shownState === "asleep")) {
-    const why = element("small", TONES[f.state] === "bad" ? "bad" : "", f.message.trim().split("\n").pop());
-    why.title = f.message;
-    name.append(why);
-  }
   const state = cell();
   state.append(pill(f.shownState));
   const moving = f.servingRevision && f.servingRevision !== f.revision;
@@ -118,6 +115,50 @@ function functionRow(f) {
     cell(f.coldStarts, "num"), cell(seconds(f.wakeP90S), "num"), cell(ago(f.lastActive), "num"),
   );
   return row;
+}
+
+// On a row of its own, which wraps: a phone has no room beside the name and no pointer for a title.
+function reasonRow(f) {
+  const message = (f.message || "").trim();
+  const bad = TONES[f.state] === "bad";
+  if (!message || !(bad || f.state === "ready" || f.shownState === "asleep")) return [];
+  const last = message.split("\n").pop();
+  let why = element("div", "why", last);
+  if (last !== message) {
+    why = element("details", "why");
+    why.open = unfolded.has(f.name);
+    why.addEventListener("toggle", () => {
+      if (why.open) unfolded.add(f.name);
+      else unfolded.delete(f.name);
+    });
+    why.append(element("summary", "", last), element("pre", "", message));
+  }
+  const row = element("tr", "reason");
+  const whole = cell();
+  whole.colSpan = COLUMNS;
+  whole.append(why);
+  row.append(whole);
+  return [row];
+}
+
+function queueRows(stream) {
+  return (stream.groups.length ? stream.groups : [null]).map((group, index) => {
+    const row = element("tr");
+    const name = cell(undefined, "name");
+    name.append(element("b", "", index ? "" : stream.name));
+    if (!index) name.append(element("small", "", `${stream.shards} ${stream.shards === 1 ? "shard" : "shards"}`));
+    const readers = cell(group ? group.functions.join(", ") || "nobody" : "nobody");
+    if (group) readers.append(element("small", "", group.name));
+    const dead = group && group.dead ? "num fail" : "num";
+    row.append(
+      name, readers,
+      cell(group ? group.lag.toLocaleString() : "–", group && group.lag ? "num warn" : "num"),
+      cell(group ? group.pending.toLocaleString() : "–", "num"),
+      cell(group ? group.dead.toLocaleString() : "–", dead),
+      cell(index ? "" : stream.records.toLocaleString(), "num"), cell(index ? "" : size(stream.bytes), "num"),
+    );
+    return row;
+  });
 }
 
 function workerRow(replica, worker) {
@@ -183,11 +224,13 @@ function tiles(functions) {
   });
 }
 
-function draw(top, replicas) {
+function draw(top, replicas, streams) {
   byId("version").textContent = top.version;
   byId("tiles").replaceChildren(...tiles(top.functions));
-  byId("functions").replaceChildren(...top.functions.map(functionRow));
+  byId("functions").replaceChildren(...top.functions.flatMap((f) => [functionRow(f), ...reasonRow(f)]));
   byId("no-functions").hidden = top.functions.length > 0;
+  byId("queues-section").hidden = streams.length === 0;
+  byId("queues").replaceChildren(...streams.flatMap(queueRows));
   byId("devices-section").hidden = top.devices.length === 0;
   byId("devices").replaceChildren(...top.devices.map(deviceRow));
   const workers = replicas.flatMap((r) => r.workers.map((w) => workerRow(r, w)));
@@ -215,8 +258,9 @@ async function ask(path) {
 
 async function refresh() {
   try {
-    const [top, ps] = await Promise.all([ask("/api/stoker/top"), ask("/api/stoker/ps")]);
-    draw(top, ps.replicas);
+    const paths = ["/api/stoker/top", "/api/stoker/ps", "/api/streams"];
+    const [top, ps, queues] = await Promise.all(paths.map(ask));
+    draw(top, ps.replicas, queues.streams);
   } catch (error) {
     health(error instanceof TypeError ? "not reachable" : error.message, "bad");
   }

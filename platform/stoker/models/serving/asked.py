@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -16,10 +16,10 @@ EVENTS = "text/event-stream"
 
 
 class Reply(NamedTuple):
-    """One answer. ``body`` is an iterator when it is streamed."""
+    """One answer. ``body`` is an async generator when it is streamed."""
 
     status: int
-    body: bytes | Iterator[bytes]
+    body: bytes | AsyncIterator[bytes]
     content_type: str = JSON
     headers: dict[str, str] = {}  # noqa: RUF012  # a NamedTuple's default, and never changed
 
@@ -39,7 +39,7 @@ class Asked:
     inputs: list[Any]
     options: Any
     reply: Callable[[list[Any]], Reply]
-    stream: Callable[[Any, Iterator[Any]], Iterator[bytes]] | None = None
+    stream: Callable[[Any, AsyncIterator[Any]], AsyncGenerator[bytes, None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def json_body(event: Any, example: str) -> dict[str, Any]:
 
 def can_stream(model: TaskModel) -> bool:
     """Whether the task writes piece by piece."""
-    return hasattr(model, "stream")
+    return hasattr(model, "piece")
 
 
 def event_line(document: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any, cast
 
 from stoker.models.serving import openai_requests as requests
@@ -123,13 +123,13 @@ class _Written:
         usage = _usage(prompt, written)
         return json_reply(self._document("", choices) | {"usage": usage})
 
-    def _stream(self, item: Any, pieces: Iterator[Any]) -> Iterator[bytes]:
+    async def _stream(self, item: Any, pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
         if self._chat:
             yield self._chunk(
                 [self._choice(0, {"delta": {"role": "assistant", "content": ""}}, "")]
             )
         tokens = 0
-        for piece in pieces:
+        async for piece in pieces:
             tokens = piece.tokens
             part: dict[str, Any] = (
                 {"delta": {"content": piece.text}} if self._chat else {"text": piece.text}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import orjson
@@ -69,6 +69,8 @@ def _asked(served: Served, document: dict[str, Any]) -> Asked:
         raise BadRequest(f"stream must be true or false, was {stream!r}")
     if stream and (several or not can_stream(model)):
         raise BadRequest("stream: true needs a model that generates text, and one input")
+    if stream and parameters.get("score"):
+        raise BadRequest("score is answered whole: leave stream out")
     return Asked(inputs, model.options(parameters), reply, _stream if stream else None)
 
 
@@ -86,9 +88,9 @@ def _raw(served: Served, event: Any, task: Task, content_type: str) -> Asked:
     return Asked([event.body], options, reply)
 
 
-def _stream(_item: Any, pieces: Iterator[Any]) -> Iterator[bytes]:
+async def _stream(_item: Any, pieces: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
     whole = ""
-    for piece in pieces:
+    async for piece in pieces:
         whole += piece.text
         document = {"text": piece.text}
         if piece.finish_reason:

@@ -27,7 +27,7 @@ class FeatureExtraction(TaskBase[str, Parameters]):
     """Letters: some dozens of texts, which the encoder cuts into blocks by their tokens."""
 
     def __init__(self, model: Model) -> None:
-        super().__init__(model.manifest, model.folder)
+        super().__init__(model.manifest, model.folder, model.adapters)
         self._model = model
         self.load_seconds = model.load_seconds
 
@@ -36,9 +36,15 @@ class FeatureExtraction(TaskBase[str, Parameters]):
         """Length of the vectors."""
         return self._model.dimension
 
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """See `stoker.models.encoder.Model.encode`."""
-        return self._model.encode(texts)
+    def encode(self, texts: Sequence[str], adapter: str = "") -> Vectors:
+        """See `stoker.models.encoder.Model.encode`; by an adapter, or by the model as it is.
+
+        Raises:
+            BadRequest: there is no such adapter.
+        """
+        self.adapters.check(adapter)
+        with self.adapters.using(adapter):
+            return self._model.encode(texts)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each text are looked at."""

@@ -1,37 +1,34 @@
-"""Writing tokens with transformers' ``generate``: a batch to its end, or one text in pieces."""
+"""Writing texts beside each other, a token a step, with transformers' ``generate``."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stoker.models.tasks.dice import Dice
 from stoker.models.tasks.generation_parameters import GenerationParameters
+from stoker.models.tasks.steps import Steps
+from stoker.models.tasks.writing import Writing
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_TOKENS_A_STEP = 4
-"""A call of ``generate`` has a cost of its own; the first piece is one token, to be there soon."""
-_TOKENS_A_LOOK = 8
-"""Of a text that is not streamed, between two looks at whether anybody still waits for it."""
 
+class _Rows(NamedTuple):
+    """Texts that are written together.
 
-class Written(NamedTuple):
-    """What came next. ``finish_reason`` is "stop" (its own end, or a stop text) or "length"."""
+    Attributes:
+        texts: one a row.
+        ids: prompts and what was written, padded on the left.
+        mask: 0 for the padding.
+        cache: the keys and values of all but the last token; None before the first step.
+    """
 
-    text: str
-    finish_reason: str
-    tokens: int
-
-
-class Piece(NamedTuple):
-    """A part of a text; ``finish_reason`` is empty before the last, ``tokens`` are those so far."""
-
-    text: str
-    finish_reason: str
-    tokens: int
+    texts: list[Writing]
+    ids: torch.Tensor
+    mask: torch.Tensor
+    cache: Any
 
 
 class Writer:
@@ -46,86 +43,66 @@ class Writer:
         pad = tokenizer.pad_token_id
         self._pad = next(iter(self._ends), 0) if pad is None else int(pad)
 
+    def dice(self, seed: int | None) -> Dice:
+        """Randomness on the model's device."""
+        return Dice(seed, self._module.device)
+
+    def decoded(self, tokens: list[int]) -> str:
+        """The text of tokens; a letter that is not whole yet is U+FFFD at its end."""
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
     def write(
-        self, prompts: Sequence[list[int]], room: int, wishes: GenerationParameters
-    ) -> Generator[None, None, list[Written]]:
-        """Continues every prompt by up to ``room`` tokens; yields now and then while it writes."""
-        dice, cache = Dice(wishes.seed, self._module.device), None
-        ids, mask = self._padded(prompts)
-        start, seen = ids.shape[1], 0
-        ended: list[Written | None] = [None] * len(prompts)
-        while True:
-            count = min(room - seen, _TOKENS_A_LOOK)
-            ids, mask, cache = self._step(ids, mask, cache, count, wishes, dice)
-            rows = ids[:, start:].tolist()
-            # A row that ended goes on beside the others, and what it writes is not looked at.
-            ended = [
-                known or self._ended(row, seen, wishes)
-                for known, row in zip(ended, rows, strict=True)
-            ]
-            seen = len(rows[0])
-            if all(ended) or seen >= room:
-                break
-            yield
-        return [
-            known or Written(self._decoded(row), "length", len(row))
-            for known, row in zip(ended, rows, strict=True)
-        ]
+        self, texts: Sequence[Writing], wishes: GenerationParameters, dice: Dice
+    ) -> Steps[None]:
+        """Continues every text until it ends or nobody waits for it, and yields at each token.
 
-    def stream(self, prompt: list[int], room: int, wishes: GenerationParameters) -> Iterator[Piece]:
-        """Continues one prompt, step by step over one key-value cache."""
-        dice = Dice(wishes.seed, self._module.device)
-        (ids, mask), written = self._padded([prompt]), list[int]()
-        sent, cache = 0, None
-        while True:
-            count = min(room - len(written), _TOKENS_A_STEP if sent else 1)
-            ids, mask, cache = self._step(ids, mask, cache, count, wishes, dice)
-            written = ids[0, len(prompt) :].tolist()
-            ended = bool(written) and written[-1] in self._ends
-            text, stopped = _cut(self._decoded(written), wishes.stop)
-            if stopped or ended or len(written) >= room:
-                reason = "stop" if stopped or ended else "length"
-                yield Piece(text[sent:], reason, len(written))
-                return
-            safe = len(text) - _unsure(text, wishes.stop)
-            if safe > sent:
-                yield Piece(text[sent:safe], "", len(written))
-                sent = safe
+        A text that takes no further part costs its neighbours nothing more.
+        """
+        going = [text for text in texts if text.goes_on]
+        if not going:
+            return
+        rows = self._padded(going)
+        while rows.texts:
+            rows = self._step(rows, wishes, dice)
+            for text, token in zip(rows.texts, rows.ids[:, -1].tolist(), strict=True):
+                if text.goes_on:
+                    text.take(token, self._ends)
+            if any(text.goes_on for text in rows.texts):
+                yield
+            rows = _narrowed(rows)
 
-    def _step(
-        self,
-        ids: torch.Tensor,
-        mask: torch.Tensor,
-        cache: Any,
-        count: int,
-        wishes: GenerationParameters,
-        dice: Dice,
-    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        """Every row with up to ``count`` tokens more, its mask, and the cache to go on with."""
+    def _step(self, rows: _Rows, wishes: GenerationParameters, dice: Dice) -> _Rows:
+        """Every row with one token more.
+
+        One, although a call of ``generate`` has a cost of its own (about a millisecond): so soon is
+        a token on its way to its reader, and so soon ends what nobody waits for.
+        """
         import torch
         from torch.nn import functional
 
         with torch.inference_mode(), dice.rolled():
             output = self._module.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=count,
-                past_key_values=cache,
+                input_ids=rows.ids,
+                attention_mask=rows.mask,
+                max_new_tokens=1,
+                past_key_values=rows.cache,
                 return_dict_in_generate=True,
                 **self._choices(wishes),
             )
-        longer = output.sequences
-        new = longer.shape[1] - ids.shape[1]
-        return longer, functional.pad(mask, (0, new), value=1), output.past_key_values
+        mask = functional.pad(rows.mask, (0, 1), value=1)
+        return _Rows(rows.texts, output.sequences, mask, output.past_key_values)
 
-    def _padded(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _padded(self, texts: list[Writing]) -> _Rows:
         import torch
 
-        longest = max(len(ids) for ids in prompts)
-        ids = [[self._pad] * (longest - len(row)) + row for row in prompts]
-        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in prompts]
+        known = [[*text.ids, *text.tokens] for text in texts]
+        longest = max(len(ids) for ids in known)
+        ids = [[self._pad] * (longest - len(row)) + row for row in known]
+        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in known]
         device = self._module.device
-        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+        return _Rows(
+            texts, torch.tensor(ids, device=device), torch.tensor(mask, device=device), None
+        )
 
     def _choices(self, wishes: GenerationParameters) -> dict[str, Any]:
         """All of them, so that nothing is left to what the checkpoint's own defaults say."""
@@ -140,73 +117,20 @@ class Writer:
             "eos_token_id": sorted(self._ends) or None,
         }
 
-    def _ended(self, tokens: list[int], seen: int, wishes: GenerationParameters) -> Written | None:
-        """What a row wrote up to its end, if that is among the tokens after ``seen``."""
-        stopped = _cut(self._decoded(tokens), wishes.stop)[1]
-        for count in range(seen + 1, len(tokens) + 1):
-            at_end = tokens[count - 1] in self._ends
-            if stopped or at_end:
-                text, stopped_here = _cut(self._decoded(tokens[:count]), wishes.stop)
-                if stopped_here or at_end:
-                    return Written(text, "stop", count)
-        return None
 
-    def _decoded(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+def _narrowed(rows: _Rows) -> _Rows:
+    """The rows that go on; all of them, while some do, where a cache cannot be taken apart."""
+    import torch
 
-
-class Dice:
-    """A source of randomness of its own, when a seed is given: others' are left as they were."""
-
-    def __init__(self, seed: int | None, device: torch.device) -> None:
-        self._seed = seed
-        self._state: Any = None
-        self._devices = [device] if device.type == "cuda" else []
-
-    @contextmanager
-    def rolled(self) -> Iterator[None]:
-        """Within it torch draws from here, going on from where the last use ended."""
-        import torch
-
-        if self._seed is None:
-            yield
-            return
-        with torch.random.fork_rng(devices=self._devices):
-            if self._state is None:
-                torch.manual_seed(self._seed)
-            else:
-                self._restore()
-            yield
-            self._state = (
-                torch.get_rng_state(),
-                [torch.cuda.get_rng_state(device) for device in self._devices],
-            )
-
-    def _restore(self) -> None:
-        import torch
-
-        own, cards = self._state
-        torch.set_rng_state(own)
-        for device, state in zip(self._devices, cards, strict=True):
-            torch.cuda.set_rng_state(state, device)
-
-
-def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text before the first stop, and whether there is one."""
-    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-    return (text[: min(found)], True) if found else (text, False)
-
-
-def _unsure(text: str, stops: Sequence[str]) -> int:
-    r"""How many letters at the end may yet change or turn out to be the start of a stop.
-
-    >>> _unsure("so far so", ["so on"]), _unsure("caf\ufffd", []), _unsure("all", ["x"])
-    (2, 1, 0)
-    """
-    unsure = len(text) - len(text.rstrip("\ufffd"))
-    for stop in stops:
-        for length in range(min(len(stop) - 1, len(text)), unsure, -1):
-            if text.endswith(stop[:length]):
-                unsure = length
-                break
-    return unsure
+    kept = [index for index, text in enumerate(rows.texts) if text.goes_on]
+    if not kept:
+        return rows._replace(texts=[])
+    # What beam search does with its rows, every kind of layer can: attention or not.
+    chosen = getattr(rows.cache, "reorder_cache", None)
+    if len(kept) == len(rows.texts) or chosen is None:
+        return rows
+    with torch.inference_mode():
+        index = torch.tensor(kept, device=rows.ids.device)
+        chosen(index)
+        texts = [rows.texts[one] for one in kept]
+        return _Rows(texts, rows.ids[index], rows.mask[index], rows.cache)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, field_validator
 
@@ -34,6 +34,11 @@ class GenerationParameters(Parameters):
     stop: tuple[str, ...] = ()
     return_full_text: bool = False
     score: bool = False
+
+    def shared(self) -> Self:
+        """See `Parameters`: a text ends by itself, whatever its neighbours do."""
+        own = {"max_new_tokens": None, "stop": (), "return_full_text": False}
+        return self.model_copy(update=own)
 
     @field_validator("stop", mode="before")
     @classmethod

@@ -26,6 +26,10 @@ class Parameters(BaseModel):
         """As they must be for results that become tensors."""
         return self
 
+    def shared(self) -> Self:
+        """What inputs must have in common to run together; the rest is each one's own."""
+        return self
+
 
 P = TypeVar("P", bound=Parameters)
 

@@ -85,6 +85,14 @@ class TaskModel(Protocol):
         """`run`, which may be left between two steps; until then no other call may be made."""
         ...
 
+    def result_of(self, item: Any) -> Any:
+        """The result of an item that is ready before its neighbours of a run; None: not yet."""
+        ...
+
+    def leave(self, item: Any) -> None:
+        """Nobody waits for an item any more: of what takes long, the run leaves it out."""
+        ...
+
     def inputs_of(self, document: Any) -> list[Any] | None:
         """The inputs in what JSON has as ``inputs``; None when it is one input by itself."""
         ...
@@ -177,6 +185,13 @@ class TaskBase(ABC, Generic[Item, Options]):
                 for index, outcome in zip(group, outcomes, strict=True):
                     results[index] = outcome
         return results
+
+    def result_of(self, _item: Item) -> Any:
+        """See `TaskModel`: together, for all that is done in one step."""
+        return None
+
+    def leave(self, item: Item) -> None:  # most tasks have nothing to leave out
+        """See `TaskModel`."""
 
     def __call__(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any] | None = None

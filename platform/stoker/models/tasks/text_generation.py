@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from stoker.models.kv_cache import BATCH_TOKENS
 from stoker.models.manifest import Manifest
 from stoker.models.oip.tensor import Tensor, TensorSpec, texts_tensor
 from stoker.models.tasks.adapters import Adapters
-from stoker.models.tasks.generating import Piece, Writer, Written
+from stoker.models.tasks.generating import Writer
 from stoker.models.tasks.generation_parameters import GenerationParameters
 from stoker.models.tasks.scoring import score
 from stoker.models.tasks.steps import Steps, at_once
 from stoker.models.tasks.task import TaskBase
 from stoker.models.tasks.texts import Texts
+from stoker.models.tasks.writing import Piece, Writing
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.settings import Task
 
@@ -25,21 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_NEW_TOKENS = 128
 
 
-class Prompt(NamedTuple):
-    """What to continue.
-
-    Attributes:
-        text: as it was asked; empty for a chat.
-        ids: its tokens.
-        room: the most tokens to write.
-    """
-
-    text: str
-    ids: list[int]
-    room: int
-
-
-class TextGeneration(TaskBase[Prompt, GenerationParameters]):
+class TextGeneration(TaskBase[Writing, GenerationParameters]):
     """``{"generated_text", "finish_reason", "prompt_tokens", "generated_tokens"}`` each.
 
     With ``score``, ``{"log_probability", "tokens"}`` each, and nothing is written.
@@ -78,7 +65,7 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
             return document
         return None
 
-    def read(self, value: Any, options: GenerationParameters) -> Prompt:
+    def read(self, value: Any, options: GenerationParameters) -> Writing:
         """See `TaskModel`."""
         if isinstance(value, str):
             ids = list(self._texts.tokenizer(value, verbose=False)["input_ids"])
@@ -86,46 +73,49 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
             ids = self._chat(value.get("messages") if isinstance(value, dict) else value)
         if not ids:
             raise BadRequest("the input is an empty text, which has no tokens")
-        text = value if isinstance(value, str) else ""
-        wanted = 1 if options.score else options.max_new_tokens
-        return Prompt(text, ids, self._room(len(ids), wanted))
+        whole = options.return_full_text and isinstance(value, str)
+        return Writing(
+            ids,
+            self._room(len(ids), 1 if options.score else options.max_new_tokens),
+            self._writer.decoded,
+            stop=options.stop,
+            before=value if whole else "",
+        )
 
-    def cost(self, item: Prompt) -> int:
+    def cost(self, item: Writing) -> int:
         """Tokens of its key-value cache at the end."""
         return len(item.ids) + item.room
 
-    def kind(self, item: Prompt, _options: GenerationParameters) -> Hashable:
-        """One batch writes up to one number of tokens."""
-        return item.room
-
-    def forward(self, items: Sequence[Prompt], options: GenerationParameters) -> list[Any]:
+    def forward(self, items: Sequence[Writing], options: GenerationParameters) -> list[Any]:
         """See `TaskBase`."""
         return at_once(self.forward_in_steps(items, options))
 
     def forward_in_steps(
-        self, items: Sequence[Prompt], options: GenerationParameters
+        self, items: Sequence[Writing], options: GenerationParameters
     ) -> Steps[list[Any]]:
-        """See `TaskBase`."""
+        """See `TaskBase`: a token a step."""
         if options.score:
             return [score(self._module, item.ids) for item in items]
-        write, written = self._writer.write, list[Written]()
         if options.seed is not None and options.temperature > 0:
             # Together, one's numbers would depend on its neighbours.
             for item in items:
-                written += yield from write([item.ids], item.room, options)
+                item.dice = item.dice or self._writer.dice(options.seed)
+                yield from self._writer.write([item], options, item.dice)
         else:
-            written = yield from write([item.ids for item in items], items[0].room, options)
-        return [self._result(item, one, options) for item, one in zip(items, written, strict=True)]
+            yield from self._writer.write(items, options, self._writer.dice(None))
+        return [_result(item) for item in items]
 
-    def stream(self, item: Prompt, options: GenerationParameters) -> Iterator[Piece]:
-        """The text in pieces, as it is written; the last has the reason why it ends.
+    def result_of(self, item: Writing) -> dict[str, Any] | None:
+        """See `TaskModel`: a short text does not wait for the long ones beside it."""
+        return _result(item) if item.reason else None
 
-        One at a time: until it is closed no other call of this model may be made.
-        """
-        if options.score:
-            raise BadRequest("score is answered whole: leave stream out")
-        with self.adapters.using(options.adapter):
-            yield from self._writer.stream(item.ids, item.room, options)
+    def piece(self, item: Writing) -> Piece | None:
+        """What of a text can be told by now and was not yet, while a run of it goes on."""
+        return item.piece()
+
+    def leave(self, item: Writing) -> None:
+        """See `TaskModel`."""
+        item.left = True
 
     def tensors_from(self, results: Sequence[Any]) -> list[Tensor]:
         """See `TaskModel`."""
@@ -134,17 +124,6 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
         texts = [one["generated_text"] for one in results]
         reasons = [one["finish_reason"] for one in results]
         return [texts_tensor("text", texts), texts_tensor("finish_reason", reasons)]
-
-    def _result(
-        self, item: Prompt, written: Written, options: GenerationParameters
-    ) -> dict[str, Any]:
-        before = item.text if options.return_full_text else ""
-        return {
-            "generated_text": before + written.text,
-            "finish_reason": written.finish_reason,
-            "prompt_tokens": len(item.ids),
-            "generated_tokens": written.tokens,
-        }
 
     def _chat(self, messages: Any) -> list[int]:
         if (
@@ -180,6 +159,15 @@ class TextGeneration(TaskBase[Prompt, GenerationParameters]):
                 limit=context,
             )
         return room
+
+
+def _result(item: Writing) -> dict[str, Any]:
+    return {
+        "generated_text": item.before + item.text,
+        "finish_reason": item.reason,
+        "prompt_tokens": len(item.ids),
+        "generated_tokens": len(item.tokens),
+    }
 
 
 def _is_message(one: Any) -> bool:

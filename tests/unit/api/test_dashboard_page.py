@@ -1,0 +1,41 @@
+"""The dashboard page's three files fit each other, and what they ask is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import stoker.api
+from stoker.api.overview import Overview
+from stoker.api.streams import StreamViews
+
+FOLDER = Path(stoker.api.__file__).parent / "page"
+HTML, SCRIPT, STYLE = (
+    (FOLDER / f"dashboard.{ending}").read_text() for ending in ("html", "js", "css")
+)
+
+
+def test_every_place_that_the_script_fills_is_on_the_page() -> None:
+    places = set(re.findall(r'byId\("([\w-]+)"\)', SCRIPT))
+    assert {"functions", "queues", "devices", "workers"} <= places
+    assert places <= set(re.findall(r'id="([\w-]+)"', HTML))
+
+
+def test_everything_that_it_asks_for_has_a_route() -> None:
+    asked = set(re.findall(r'"(/api/[\w/]+)"', SCRIPT))
+    routes = {
+        getattr(route, "path", "")
+        for view in (Overview, StreamViews)
+        for route in view.routes(view.__new__(view))
+    }
+    assert "/api/streams" in asked
+    assert asked <= routes
+
+
+def test_a_reason_is_as_wide_as_the_table_it_stands_in_and_is_never_cut() -> None:
+    """A long one ended in an ellipsis, and a phone has no pointer to see the rest with."""
+    functions = HTML.split('id="functions-title"')[1].split("</thead>")[0]
+    columns = re.search(r"const COLUMNS = (\d+)", SCRIPT)
+    assert columns is not None
+    assert int(columns[1]) == len(re.findall("<th[ >]", functions))
+    assert "text-overflow" not in STYLE
