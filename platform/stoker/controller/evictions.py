@@ -13,6 +13,9 @@ from stoker.decide.evict import Resident, Room, Wait, Want, make_room
 from stoker.nouns.quantity import format_bytes
 from stoker.nouns.record import Phase, Revision
 
+OFFLOAD_S = 30.0
+"""Seconds that weights may take from a device to the host: tens of GiB, by the slowest bus."""
+
 
 class Evictions:
     """Ends the replicas that must go, or has them sleep, and keeps their bytes for whom they go."""
@@ -89,8 +92,10 @@ class Evictions:
 
     def _is_falling_asleep(self, replica: Replica) -> bool:
         """It was asked to, for somebody's sake; one with work will not."""
-        live = self._world.functions.get(replica.function)
-        return replica.making_room and live is not None and not _busy(live, replica)
+        live, since = self._world.functions.get(replica.function), replica.making_room_since
+        if live is None or since is None or _busy(live, replica):
+            return False
+        return self._world.now() - since < OFFLOAD_S
 
     def _want(
         self,
@@ -180,7 +185,8 @@ class Evictions:
         """Its function wants it to sleep rather than end, and its workers can."""
         revision = self._world.revision(replica)
         declared = revision is not None and revision.config.sleep_after_s is not None
-        return declared and replica.can_sleep
+        # One that was asked, has no work and is awake all the same is asked no more: it hangs.
+        return declared and replica.can_sleep and replica.making_room_since is None
 
     def _evict(self, live: Live, want: Want, room: Room) -> None:
         for identity in room.victims:
@@ -191,7 +197,7 @@ class Evictions:
         for identity in room.sleepers:
             victim = self._world.replicas[identity]
             self._tell(live, want, victim, "is put to sleep")
-            victim.making_room = True
+            victim.making_room_since = self._world.now()
             self._sleep.ask(victim)
 
     def _tell(self, live: Live, want: Want, victim: Replica, what: str) -> None:

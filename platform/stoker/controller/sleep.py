@@ -51,7 +51,8 @@ class Sleep:
             return
         world = self._world
         replica.slept_at = world.now()
-        replica.slept_early, replica.making_room = replica.making_room, False
+        replica.slept_early = replica.making_room_since is not None
+        replica.making_room_since = None
         held = sum(world.ledger.held(replica.id).values())
         world.ledger.keep(replica.id, self.residue(replica))
         world.freed = True
@@ -64,7 +65,7 @@ class Sleep:
 
     def stayed_awake(self, replica: Replica) -> None:
         """A worker had work when it was asked: whoever waits for its bytes looks elsewhere."""
-        replica.making_room = False
+        replica.making_room_since = None
 
     def wake(self, replica: Replica, revision: Revision) -> bool:
         """Brings its workers back, if their devices have the room for this revision again.

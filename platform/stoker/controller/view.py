@@ -93,7 +93,8 @@ class Replica:
 
     Attributes:
         slept_at: monotonic seconds since when all its workers have been off their devices.
-        making_room: it was asked to sleep because another function needs its bytes.
+        making_room_since: monotonic seconds at which it was asked to sleep because another function
+            needs its bytes; None: it was not.
         slept_early: that is why it fell asleep, and not because it had been idle for long enough.
         unhurried: it drains, and its workers may take as long as their requests do.
         stranded: a device of it is lost, and it was ended for that.
@@ -112,7 +113,7 @@ class Replica:
     stranded: bool = False
     was_ready: bool = False
     slept_at: float | None = None
-    making_room: bool = False
+    making_room_since: float | None = None
     slept_early: bool = False
     unhurried: bool = False
 

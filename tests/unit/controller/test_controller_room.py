@@ -188,7 +188,6 @@ def test_one_that_had_work_when_it_was_asked_is_not_waited_for(gpus: Stage) -> N
     busy = {"able": Demand(in_flight=1, by_replica={able.id: 1}), "third": Demand(waiting=1)}
     gpus.happen(DemandSeen({"g": busy}))
     gpus.state(able, 0, "ready", sleeps=True)
-    assert not able.making_room
     gpus.after(0.25)
     assert other.draining
     assert not able.draining
@@ -201,6 +200,18 @@ def test_nobody_is_asked_twice_while_the_bytes_are_on_their_way(gpus: Stage) -> 
         gpus.happen(DemandSeen({"g": {"third": Demand(waiting=1)}}))
         gpus.after(0.25)
     assert gpus.effects.told_sleep == [(able.id, 0)]
+    assert not other.draining
+
+
+def test_one_that_has_no_work_and_does_not_fall_asleep_hangs_and_is_ended(gpus: Stage) -> None:
+    able, other = waits_beside(gpus)
+    gpus.world.functions["other"].loads.append(9.0)
+    gpus.happen(DemandSeen({"g": {"other": Demand(arrivals=9)}}))
+    gpus.wake("third")
+    for _ in range(124):
+        gpus.happen(DemandSeen({"g": {"third": Demand(waiting=1), "other": Demand(arrivals=9)}}))
+        gpus.after(0.25)
+    assert able.draining
     assert not other.draining
 
 
@@ -427,7 +438,7 @@ def test_the_requests_of_a_function_count_on_those_of_its_replicas_that_are_awak
     gpus.happen(DemandSeen({"g": {"often": Demand(arrivals=10), "rare": Demand(arrivals=7)}}))
     gpus.wake("third")
     assert rare.draining
-    assert not often.making_room
+    assert "is put to sleep for third" not in gpus.log("often")
 
 
 def test_a_namesake_inherits_nothing_that_was_cleared(gpus: Stage) -> None:
