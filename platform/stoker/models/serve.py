@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stoker.models.serving.asked import Reply, Served
-from stoker.models.serving.running import Job, Run
+from stoker.models.serving.running import Job, Run, drained
+from stoker.nouns.errors import HandlerFailed
 
 
 def init_context(context: Any) -> None:
@@ -27,21 +28,29 @@ def handler(context: Any, event: Any) -> Any:
     """Answers an event, or a list of events with a list of answers.
 
     An answer that takes more than one step of the model is a coroutine, or a stream. Those of a
-    batch go on beside each other; cancelling one ends its own part of the run.
+    batch go on beside each other; cancelling one ends its own part of the run. Real Nuclio takes
+    neither of a handler that is not ``async``: there every answer is whole, a stream in one piece.
     """
-    run = Run(
-        context.user_data.served,
-        event if isinstance(event, list) else [event],
-        context.logger.error,
-    )
+    events = event if isinstance(event, list) else [event]
+    run = Run(context.user_data.served, events, context.logger.error)
     run.step()
-    answers = [_answer(context, run, job) for job in run.jobs]
+    if not all(hasattr(one, "_request") for one in events):  # not of Stoker's worker
+        run.finish()
+        answers = [_response(context, _in_one_piece(run.reply(job))) for job in run.jobs]
+    else:
+        answers = [_answer(context, run, job) for job in run.jobs]
     return answers if isinstance(event, list) else answers[0]
 
 
 def _answer(context: Any, run: Run, job: Job) -> Any:
     reply = run.reply(job)
     return _later(context, run, job) if reply is None else _response(context, reply)
+
+
+def _in_one_piece(reply: Reply | None) -> Reply:
+    if reply is None:
+        raise HandlerFailed("the run ended without an answer to every event")
+    return reply if isinstance(reply.body, bytes) else reply._replace(body=drained(reply.body))
 
 
 async def _later(context: Any, run: Run, job: Job) -> Any:

@@ -225,6 +225,17 @@ def test_when_all_are_left_not_one_more_token_is_computed(model, monkeypatch):
     assert calls == [3]
 
 
+def test_where_a_cache_cannot_be_taken_apart_all_rows_go_on_to_the_last(model, monkeypatch):
+    lengths = (3, 12, 7)
+    prompts = list(zip(PROMPTS, lengths, strict=True))
+    alone = [model([prompt], {"max_new_tokens": count})[0] for prompt, count in prompts]
+    monkeypatch.delattr(transformers.Cache, "reorder_cache")
+    calls = forwards(model, monkeypatch)
+    items = [model.read(one, model.options({"max_new_tokens": count})) for one, count in prompts]
+    assert model.run(items, model.options({})) == alone
+    assert calls == [3] * 12
+
+
 def test_texts_of_different_lengths_are_written_together_and_each_ends_by_itself(
     model, monkeypatch
 ):

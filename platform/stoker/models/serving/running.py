@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -68,6 +68,11 @@ class Run:
     def step(self) -> None:
         """One step of the model, for all whose answers it takes part in."""
         next(self._steps, None)
+
+    def finish(self) -> None:
+        """All steps that are left, without a pause."""
+        for _ in self._steps:
+            pass
 
     def reply(self, job: Job) -> Reply | None:
         """An event's answer, if it can be given, or begun, by now."""
@@ -206,6 +211,18 @@ class Run:
             yield b"event: error\ndata: " + (body if isinstance(body, bytes) else b"") + b"\n\n"
         finally:
             self._leave(job)
+
+
+def drained(lines: AsyncIterator[bytes]) -> bytes:
+    """A stream in one piece, of a run that is finished: nothing in it has to be waited for."""
+    found = []
+    while True:
+        try:
+            lines.__anext__().__await__().send(None)
+        except StopIteration as line:
+            found.append(line.value)
+        except StopAsyncIteration:
+            return b"".join(found)
 
 
 def language_of(path: str) -> Language:
