@@ -402,6 +402,8 @@ def test_when_all_clients_of_a_batch_have_left_not_one_more_token_is_computed(wr
 
 def test_what_fails_before_the_first_piece_has_a_status(writing, monkeypatch):
     assert writing({"inputs": "x" * 200, "stream": True}).status == 400
+    scored = writing({"inputs": "hello", "parameters": {"score": True}, "stream": True})
+    assert "leave stream out" in scored.json["error"]["message"]
 
     def failing(*_):
         raise MemoryError

@@ -59,9 +59,7 @@ def test_a_score_is_the_loss_that_transformers_has_for_the_text(model):
         assert -scored["log_probability"] / scored["tokens"] == pytest.approx(loss.item(), rel=1e-4)
 
 
-def test_a_score_is_neither_streamed_nor_a_tensor(model):
-    with pytest.raises(BadRequest, match="leave stream out"):
-        streamed(model, "hello", {"score": True})
+def test_a_score_is_no_tensor(model):
     with pytest.raises(BadRequest, match="plain JSON"):
         model.tensors_from(model(["hello"], {"score": True}))
 
