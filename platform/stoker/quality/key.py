@@ -12,14 +12,14 @@ from typing import Any
 from stoker.models.device import Target, cpu
 from stoker.models.recipe import choose
 from stoker.models.source import find
-from stoker.nouns.errors import InvalidFunction, UnusableModel
+from stoker.nouns.errors import BadRequest, InvalidFunction, UnusableModel
 from stoker.nouns.settings import ModelSettings
+from stoker.quality import sets
+from stoker.quality.declaration import TEXT_FILES
 
 FORMAT = 1
 """Raised when the same measurements lead to another verdict than before."""
 _JUDGES = ("scikit-learn", "scipy", "numpy")
-_FILES = ("STOKER_CALIBRATION",)
-"""Variables that name a file whose content matters."""
 
 
 def run_key(facts: Mapping[str, Any]) -> str:
@@ -35,7 +35,7 @@ def recipe_facts(env: Mapping[str, str], folder: Path, devices: Sequence[str]) -
     A recipe that cannot be carried out here has its variables and the reason instead: it may be
     carried out one day.
     """
-    files = {name: file_digest(folder / env[name]) for name in _FILES if env.get(name)}
+    files = {name: _named(env[name], folder) for name in TEXT_FILES if env.get(name)}
     if not env.get("STOKER_MODEL"):
         return {"env": dict(env), "files": files, "devices": list(devices)}
     try:
@@ -58,6 +58,13 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()[:32]
     except OSError:
         return ""
+
+
+def _named(source: str, folder: Path) -> str:
+    try:
+        return file_digest(sets.find(source, folder))
+    except BadRequest as exc:
+        return exc.message
 
 
 def _target(devices: Sequence[str]) -> Target:
