@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stoker.models.device import Target, cpu
+from stoker.models.device import BUILD_DEVICE, Target, target
 from stoker.models.recipe import choose
 from stoker.models.source import find
 from stoker.nouns.errors import BadRequest, InvalidFunction, UnusableModel
@@ -68,9 +68,9 @@ def _named(source: str, folder: Path) -> str:
 
 
 def _target(devices: Sequence[str]) -> Target:
-    # Which card it is stands among the devices; here only whether there is one.
-    real = any("NVIDIA" in one or "cuda" in one for one in devices)
-    return Target("cuda", (8, 0)) if real else cpu()
+    """What the platform prepares for: its cards, or the CPU, which also computes for simulated."""
+    cards = [one.split()[1] for one in devices if one.startswith(("cuda ", "mig "))]
+    return target({BUILD_DEVICE: f"cuda:{cards[0]}" if cards else "cpu"})
 
 
 def _version(library: str) -> str:
