@@ -51,14 +51,12 @@ class Trial:
         size = 1 if ask.single else ask.items
         parts = [texts[begin : begin + size] for begin in range(0, len(texts), size)]
         started = time.monotonic()
-        pool = ThreadPoolExecutor(ask.concurrency, "stoker-ask")
         try:
-            found = list(pool.map(lambda part: self._ask(part, ask)[0], parts))
+            with ThreadPoolExecutor(ask.concurrency, "stoker-ask") as pool:
+                # Of a run that is interrupted, or a trial that fails, the rest is not asked.
+                found = list(pool.map(lambda part: self._ask(part, ask)[0], parts))
         except Refused as exc:
             raise TrialFailed(exc.message) from exc
-        finally:
-            # Of a run that is interrupted, or a trial that fails, the rest is not asked any more.
-            pool.shutdown(cancel_futures=True)
         self.asked += len(texts)
         self.spent_s += time.monotonic() - started
         return [answer for part in found for answer in part]
