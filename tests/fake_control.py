@@ -86,8 +86,11 @@ def fake_control(answer: Answer) -> Iterator[FakeControl]:
             pass
 
         def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/api/functions":
+            path, _, query = self.path.partition("?")
+            if query == "export=true":
+                found = fake.functions[path.rpartition("/")[2]]
+                self.tell({"metadata": found["metadata"], "spec": found["spec"]})
+            elif path == "/api/functions":
                 self.tell(fake.functions)
             elif path == "/api/projects":
                 self.tell({"default": {}})

@@ -101,7 +101,8 @@ def exit_code(run: QualityRun) -> int:
     """0 where what should serve does, or nothing was to be rolled out; else `EXIT_REFUSED`."""
     if run.verdict == "refused":
         return EXIT_REFUSED
-    if run.verdict == "winner" and run.rollout and run.rollout.get("state") != "promoted":
+    done = ("promoted", "running")
+    if run.verdict == "winner" and run.rollout and run.rollout.get("state") not in done:
         return EXIT_REFUSED
     return 0
 

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from stoker.nouns.errors import BadRequest
-from stoker.nouns.function import PROJECT_LABEL, FunctionConfig
+from stoker.nouns.function import MLRUN_CLASS_LABEL, PROJECT_LABEL, FunctionConfig
 from stoker.nouns.rollout import CANARY_ANNOTATION, CanarySpec
+from stoker.nouns.settings import ModelSettings
 from stoker.sdk.code_files import FUNCTION_FILES, code_files, code_section
 
 TRIAL_LABEL = "stoker.io/trial-of"
@@ -21,6 +22,10 @@ TRIAL_LABEL = "stoker.io/trial-of"
 RECIPE_ANNOTATION = "stoker.io/recipe"
 """On a function that a quality run deployed: JSON with the recipe's name and what it is made of."""
 _NAME_LIMIT = 63
+_CODE = frozenset({"path", "functionSourceCode", "codeEntryType", "codeEntryAttributes"})
+"""What of ``spec.build`` says where the code is."""
+_MODEL = frozenset(str(field.alias) for field in ModelSettings.model_fields.values())
+"""The variables that make a recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +113,38 @@ class Package:
         env: dict[str, str],
         project: str,
         canary: CanarySpec | None,
+        over: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The function with the recipe, as it will serve; ``canary``: None switches at once."""
-        document = _with(self.document, env)
+        """The function with the recipe, as it will serve.
+
+        Args:
+            target: its name.
+            recipe: the recipe's name.
+            env: the variables that make the recipe.
+            project: that it belongs to.
+            canary: how it is tried out; None switches at once.
+            over: what serves now, where that has more to it than the folder knows, as a function
+                that MLRun deployed has: all of it but code and model stays.
+        """
+        document = _with(self.document if over is None else self._over(over), env)
         _named(document, target, project)
         notes = document["metadata"].setdefault("annotations", {})
         notes[RECIPE_ANNOTATION] = json.dumps({"name": recipe, "digest": self.made_of(env)})
+        notes.pop(CANARY_ANNOTATION, None)
         if canary is not None:
             notes[CANARY_ANNOTATION] = canary.model_dump_json()
         return document
+
+    def _over(self, served: dict[str, Any]) -> dict[str, Any]:
+        document = copy.deepcopy(served)
+        spec, own = document["spec"], self.document["spec"]
+        spec["handler"] = own["handler"]
+        code = {name: value for name, value in own["build"].items() if name in _CODE}
+        spec["build"] = {
+            name: value for name, value in (spec.get("build") or {}).items() if name not in _CODE
+        } | code
+        unset = dict.fromkeys(_model_variables(document), "")
+        return _with(document, unset | _model_variables(self.document))
 
     def made_of(self, env: dict[str, str]) -> str:
         """Names what is deployed: the folder and the recipe's variables."""
@@ -144,7 +172,8 @@ class Package:
             source is not None
             and source == (there["spec"].get("build") or {}).get("functionSourceCode")
             and own["spec"].get("handler") == there["spec"].get("handler")
-            and _variables(own) == _variables(there)
+            and _variables(own).items() <= _variables(there).items()
+            and _model_variables(own) == _model_variables(there)
         )
 
 
@@ -184,3 +213,12 @@ def _variables(document: dict[str, Any]) -> dict[str, str]:
         for one in document["spec"].get("env") or []
         if "value" in one
     }
+
+
+def _model_variables(document: dict[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in _variables(document).items() if name in _MODEL}
+
+
+def is_mlruns(function: dict[str, Any]) -> bool:
+    """Whether MLRun deployed it."""
+    return MLRUN_CLASS_LABEL in (function["metadata"].get("labels") or {})

@@ -72,6 +72,11 @@ class Platform:
         if name not in self._json("GET", "/api/projects"):
             self._json("POST", "/api/projects", {"metadata": {"name": name}, "spec": {}})
 
+    def exported(self, name: str) -> dict[str, Any]:
+        """A function's document, as it can be deployed again; its secrets are masked."""
+        found: dict[str, Any] = self._json("GET", f"/api/functions/{quote(name)}?export=true")
+        return found
+
     def deploy(self, document: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
         """Deploys and waits until it has settled.
 

@@ -12,8 +12,10 @@ from stoker.quality.platform import Platform
 
 POLL_S = 0.5
 _SAID_EVERY_S = 10.0
-_PATIENCE_S = 24 * 3600.0
-"""A canary that nobody calls waits for requests; so does who follows it, for so long."""
+_PATIENCE = 2.0
+_LONGER_S = 60.0
+"""A canary that is not called waits for requests, maybe for days. Who follows it does not: beyond
+so many of its lengths, and so many seconds more, the platform goes on with it alone."""
 _ENDS = {"promoted": True, "rolled_back": False, "aborted": False, "superseded": False}
 
 
@@ -27,7 +29,8 @@ def roll_out(
 
     Returns:
         ``{"state", "revision", "words", …}``: state is ``promoted``, ``rolled_back``, ``aborted``,
-        ``superseded`` or ``failed``; with a canary also what the platform says of it.
+        ``superseded`` or ``failed``, or ``running`` for a canary that still waits for requests;
+        with a canary also what the platform says of it.
 
     Raises:
         Conflict: a canary of this function is under way already.
@@ -51,7 +54,20 @@ def roll_out(
 
 def rolled_back(rollout: Mapping[str, Any] | None) -> bool:
     """Whether a rollout ended otherwise than with the new revision serving."""
-    return rollout is not None and rollout.get("state") != "promoted"
+    return rollout is not None and rollout.get("state") not in ("promoted", "running")
+
+
+def by_now(platform: Platform, name: str, rollout: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What has become of a rollout whose canary was left running; others are over."""
+    if rollout is None or rollout.get("state") != "running":
+        return rollout
+    revision, found = int(rollout["revision"]), platform.rollout(name)
+    ended = end_of(found, revision)
+    if ended is not None:
+        return ended
+    if _running(found):
+        return _under_way(name, revision, found)
+    return _without(platform, name, revision, found)
 
 
 def _followed(
@@ -65,8 +81,8 @@ def _followed(
         f"canary of revision {revision}: {canary.share:.0%} of the requests for "
         f"{canary.length_s:g} s, at least {canary.min_requests} of them"
     )
-    said, deadline = 0.0, time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
+    said, deadline = 0.0, time.monotonic() + _PATIENCE * canary.length_s + _LONGER_S
+    while True:
         found = platform.rollout(name)
         ended = end_of(found, revision)
         if ended is not None:
@@ -74,12 +90,20 @@ def _followed(
             return ended
         if not _running(found):
             return _without(platform, name, revision, found)
+        if time.monotonic() > deadline:
+            return _under_way(name, revision, found)
         if time.monotonic() - said > _SAID_EVERY_S:
             said = time.monotonic()
             tell(f"  {progress_of(found)}")
         time.sleep(POLL_S)
-    words = f"the canary has not ended within {_PATIENCE_S / 3600:g} hours"
-    return {"state": "failed", "revision": revision, "words": words}
+
+
+def _under_way(name: str, revision: int, found: Mapping[str, Any] | None) -> dict[str, Any]:
+    words = (
+        f"revision {revision} is still a canary ({progress_of(found)}); the platform promotes it "
+        f"or rolls it back: stoker rollout status {name}"
+    )
+    return {"state": "running", "revision": revision, "words": words}
 
 
 def end_of(found: Mapping[str, Any] | None, revision: int) -> dict[str, Any] | None:

@@ -21,10 +21,10 @@ from stoker.quality.declaration import Declaration, Recipe
 from stoker.quality.evaluate import Evaluation, cost_facts
 from stoker.quality.kept import Kept
 from stoker.quality.key import file_digest, recipe_facts, run_key
-from stoker.quality.package import TRIAL_LABEL, Package, project_of
+from stoker.quality.package import TRIAL_LABEL, Package, is_mlruns, project_of
 from stoker.quality.platform import Platform
 from stoker.quality.result import CandidateResult, QualityRun, SetResult
-from stoker.quality.roll_out import roll_out, rolled_back
+from stoker.quality.roll_out import by_now, roll_out, rolled_back
 
 Progress = Callable[[str], None]
 
@@ -170,9 +170,13 @@ class _Work:
         if self.package.serves(serving, recipe.variables):
             words = f"{nothing}{recipe.name} serves" + ("" if known else f": {run.words}")
             return run.model_copy(update=took | {"verdict": "unchanged", "words": words})
-        if known and rolled_back(run.rollout):
-            words = f"{nothing}{recipe.name} does not serve, {_why(run.rollout)}"
-            return run.model_copy(update=took | {"words": words})
+        before = by_now(self.platform, self.target, run.rollout) if known else None
+        if rolled_back(before):
+            words = f"{nothing}{recipe.name} does not serve, {_why(before)}"
+            return run.model_copy(update=took | {"words": words, "rollout": before})
+        if before is not None and before["state"] == "running":
+            words = f"{nothing}{_why(before)}"
+            return run.model_copy(update=took | {"words": words, "rollout": before})
         if not rollout or not self.declaration.rollout:
             words = f"{nothing}{run.words}; nothing was rolled out"
             return run.model_copy(update=took | {"words": words})
@@ -188,8 +192,14 @@ class _Work:
         # Without one that serves there is nothing to compare a canary with.
         compared = serving is not None and serving["status"].get("servingRevision") is not None
         canary = self.declaration.canary if compared else None
+        mlruns = serving is not None and is_mlruns(serving)
         document = self.package.rollout(
-            self.target, recipe.name, recipe.variables, self._project(), canary
+            self.target,
+            recipe.name,
+            recipe.variables,
+            self._project(),
+            canary,
+            over=self.platform.exported(self.target) if mlruns else None,
         )
         return roll_out(self.platform, document, canary, self.tell)
 

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from fake_control import Broken, FakeControl, env_of, fake_control
+from live_platform import home_of_its_own
+from stoker.cli.quantize import exit_code
 from stoker.nouns.errors import BadRequest, Conflict
+from stoker.quality import roll_out
 from stoker.quality.package import CANARY_ANNOTATION, TRIAL_LABEL
 from stoker.quality.result import QualityRun
 from stoker.quality.run import run_quality
@@ -99,7 +102,13 @@ def fake() -> Iterator[FakeControl]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder() -> Iterator[Path]:
+    """A function's folder, in one whose path is short enough for a home beside it."""
+    with home_of_its_own() as place:
+        yield _filled(place)
+
+
+def _filled(tmp_path: Path) -> Path:
     made = tmp_path / "embedder"
     made.mkdir()
     (made / "function.yaml").write_text(FUNCTION)
@@ -409,6 +418,52 @@ def test_one_that_was_rolled_back_is_not_tried_again_until_something_changes(
     again = run(folder, fake, rollout=True)
     assert fake.done == []
     assert "near does not serve, rolled back: its 95th percentile" in again.words
+
+
+def test_a_canary_that_nobody_calls_is_left_to_the_platform_and_told_of_again(
+    folder: Path, fake: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roll_out, "_LONGER_S", -10.0)  # over at the first look
+    served(folder, fake)
+    waiting = {"share": 0.5, "verdict": "0 of 50 requests", "ranS": 9.0}
+    fake.on_look = lambda number: setattr(fake, "canary", waiting if number > 1 else None)
+    found = run(folder, fake, rollout=True)
+    assert found.rollout is not None
+    assert found.rollout["state"] == "running"
+    assert "0 of 50 requests" in found.words
+    assert exit_code(found) == 0
+    fake.functions["embedder"]["status"]["servingRevision"] = 1
+    fake.done.clear()
+    again = run(folder, fake, rollout=True)
+    assert again.words.startswith("nothing changed since")
+    assert "stoker rollout status embedder" in again.words
+    fake.on_look = lambda number: setattr(fake, "canary", None)
+    fake.history.append({"revision": 2, "step": "rolled_back", "why": "it is slow"})
+    last = run(folder, fake, rollout=True)
+    assert "it is slow" in last.words
+    assert exit_code(last) == 3
+    assert fake.done == []
+
+
+def test_what_mlrun_deployed_keeps_what_mlrun_gave_it(folder: Path, fake: FakeControl) -> None:
+    labels = {"mlrun/class": "remote", "nuclio.io/project-name": "default"}
+    env = [
+        {"name": "MLRUN_DEFAULT_PROJECT", "value": "default"},
+        {"name": "STOKER_ATTENTION", "value": "eager"},
+    ]
+    spec = {"env": env, "handler": "old:handler", "build": {"commands": ["pip install x"]}}
+    fake.deploy("embedder", {"metadata": {"name": "embedder", "labels": labels}, "spec": spec})
+    ends(fake, "promoted", "60 requests, none failed")
+    found = run(folder, fake, rollout=True)
+    assert found.winner
+    document = fake.functions["embedder"]
+    assert document["metadata"]["labels"] == labels
+    assert document["spec"]["build"]["commands"] == ["pip install x"]
+    assert document["spec"]["handler"] == "code:handler"
+    assert document["spec"]["build"]["path"] == str(folder)
+    told = env_of(document)
+    assert told["MLRUN_DEFAULT_PROJECT"] == "default"
+    assert "STOKER_ATTENTION" not in told
 
 
 def test_nothing_is_rolled_out_over_a_canary_that_is_under_way(
