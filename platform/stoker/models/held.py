@@ -11,6 +11,15 @@ _loaded: dict[str, int] = {}
 """Bytes of the checkpoints that this process has loaded, by key."""
 
 
+_ranks = 1
+
+
+def split_over(ranks: int) -> None:
+    """The model is split evenly over so many processes, of which this is one."""
+    global _ranks
+    _ranks = ranks
+
+
 def note(key: str, weights: int) -> None:
     """A checkpoint was loaded."""
     _loaded[key] = weights
@@ -21,7 +30,8 @@ def device_peak(env: Mapping[str, str]) -> int:
 
     On a card it is what torch's allocator reserved at its peak, without the context; what other
     libraries allocate is not in it. On a simulated card, which holds nothing, it is the bytes of
-    the checkpoints that were loaded. Never starts CUDA by asking.
+    the checkpoints that were loaded. Where the model is split over processes, each of them has a
+    card of its own and as much on it as this one. Never starts CUDA by asking.
     """
     devices = [name for name in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     if not devices:
@@ -31,4 +41,5 @@ def device_peak(env: Mapping[str, str]) -> int:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0
-    return sum(torch.cuda.max_memory_reserved(index) for index in range(torch.cuda.device_count()))
+    cards = range(torch.cuda.device_count())
+    return _ranks * sum(torch.cuda.max_memory_reserved(index) for index in cards)

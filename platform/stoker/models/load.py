@@ -73,7 +73,8 @@ def open_checkpoint(
 
     module = load_module(folder, manifest, settings, threads=threads)
     opened_task = open_task(module, folder, manifest, settings)
-    resting.leaves_its_card(module)  # with its adapters, which would stay there
+    if settings.tensor_parallel == 1:
+        resting.leaves_its_card(module)  # with its adapters, which would stay there
     return opened_task
 
 
@@ -87,6 +88,11 @@ def load_module(
     """
     import torch
 
+    if settings.tensor_parallel > 1:
+        from stoker.models.parallel.split_load import load_split
+
+        torch.set_num_threads(threads)
+        return load_split(folder, manifest, settings, threads=threads)
     from stoker.models.placement import place
     from stoker.models.prepared import open_module
 
@@ -107,8 +113,10 @@ def session(
         return OnnxSession(folder, threads=threads)
     from stoker.models.torch_session import TorchSession
 
-    module = load_module(folder, manifest, settings or ModelSettings(), threads=threads)
-    resting.leaves_its_card(module)
+    settings = settings or ModelSettings()
+    module = load_module(folder, manifest, settings, threads=threads)
+    if settings.tensor_parallel == 1:
+        resting.leaves_its_card(module)
     return TorchSession(module, manifest.pooling)
 
 
