@@ -17,6 +17,7 @@ from stoker.decide.split import deal_ranks, ranks_of
 from stoker.models.parallel.crew import Crew, Peer, muster
 from stoker.nouns.launch import WorkerLaunch
 from stoker.worker.log import WorkerLog, redirect_output
+from stoker.worker.preimport import THREAD_COUNTS
 from stoker.worker.settling import settle_in
 
 _DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -43,7 +44,14 @@ def mustered(launch: WorkerLaunch, listener: socket.socket) -> WorkerLaunch:
 def _own(launch: WorkerLaunch, device: str, ranks: int) -> WorkerLaunch:
     """One rank's launch: its own card, and its share of the worker's threads."""
     threads = max(1, launch.threads // ranks)
-    return launch.model_copy(update={"env": {**launch.env, _DEVICES: device}, "threads": threads})
+    # Those that the function declared are what it wants of each process.
+    shared = {
+        name: str(threads)
+        for name in THREAD_COUNTS
+        if launch.env.get(name) == str(launch.threads)
+    }
+    env = {**launch.env, **shared, _DEVICES: device}
+    return launch.model_copy(update={"env": env, "threads": threads})
 
 
 def _forked(rank: int, launch: WorkerLaunch, listener: socket.socket, elder: list[Peer]) -> Peer:

@@ -64,7 +64,7 @@ class Crew:
                 peer.sock.settimeout(COLLECTIVE_S)
                 message.send(peer.sock)
             except OSError as exc:
-                self.abandon(f"rank {peer.rank} (pid {peer.pid}) does not listen: {exc}")
+                self.abandon(f"{self._named(peer)} does not listen: {exc}")
 
     def hear(self, within_s: float) -> list[dict[str, Any]] | None:
         """Every peer's next answer, in the order of ranks; None when one has none in time."""
@@ -76,7 +76,7 @@ class Crew:
             except TimeoutError:
                 return None
             if answer is None:
-                self.abandon(f"rank {peer.rank} (pid {peer.pid}) is gone")
+                self.abandon(f"{self._named(peer)} is gone")
             found.append(answer.document)
         return found
 
@@ -115,6 +115,9 @@ class Crew:
         for peer in self.peers:
             peer.sock.close()
 
+    def _named(self, peer: Peer) -> str:
+        return f"rank {peer.rank} of {self.size} (pid {peer.pid})"
+
     def _watch(self, watched: list[tuple[int, Peer]]) -> None:
         poll = select.poll()
         for descriptor, _ in watched:
@@ -124,7 +127,7 @@ class Crew:
         for descriptor, _ in watched:
             os.close(descriptor)
         if not self._over.is_set():
-            self._lost(f"rank {peer.rank} of {self.size} (pid {peer.pid}) {_end_of(peer.pid)}")
+            self._lost(f"{self._named(peer)} {_end_of(peer.pid)}")
 
 
 def _end_of(pid: int) -> str:

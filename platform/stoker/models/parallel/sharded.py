@@ -135,15 +135,20 @@ def _fill(module: PreTrainedModel, folder: Path, mesh: DeviceMesh) -> None:
 
 
 def _part(tensor: Any, stored: Any, mesh: DeviceMesh) -> Any:
+    """This rank's part of a stored tensor, in memory of its own, which it can leave and retake."""
+    import torch
     from torch.distributed.tensor import DTensor
     from transformers.distributed.sharding_utils import DtensorShardOperation
 
+    def own(part: torch.Tensor) -> torch.Tensor:
+        return part.to(mesh.device_type, copy=True, memory_format=torch.contiguous_format)
+
     if not isinstance(tensor, DTensor):
-        return stored[...].to(mesh.device_type)
-    local = DtensorShardOperation(tensor).shard_tensor(stored, device=mesh.device_type)
+        return own(stored[...])
+    local = DtensorShardOperation(tensor).shard_tensor(stored)
     if local is None:
         raise UnusableModel("a tensor of the file has no part for this rank")
     return DTensor.from_local(
-        local.contiguous(), mesh, tensor.placements,
+        own(local), mesh, tensor.placements,
         run_check=False, shape=tensor.shape, stride=tensor.stride(),
     )  # fmt: skip

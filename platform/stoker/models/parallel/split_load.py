@@ -17,6 +17,7 @@ from stoker.models.parallel.crew import COLLECTIVE_S, LOADING_S, Crew, muster, m
 from stoker.models.parallel.message import Message
 from stoker.models.parallel.mirror import mirrored
 from stoker.models.parallel.part import placed_part
+from stoker.models.parallel.sharded import check_folder
 from stoker.models.parallel.spawn import spawned
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import ModelSettings
@@ -46,6 +47,7 @@ def load_split(
     Raises:
         UnusableModel: the worker has not a device for each rank, or the model cannot be split so.
     """
+    check_folder(folder, settings.tensor_parallel, trust=manifest.trust_remote_code)
     crew = mustered() or _called_up(settings.tensor_parallel)
     if crew.size != settings.tensor_parallel:
         raise UnusableModel(
@@ -61,8 +63,10 @@ def load_split(
     crew.tell(Message(told))
     try:
         module = placed_part(folder, manifest, settings, mesh)
-    finally:
-        crew.heard(LOADING_S)
+    except UnusableModel:
+        crew.hear(LOADING_S)  # theirs, too, which is no news
+        raise
+    crew.heard(LOADING_S)
     held.split_over(crew.size)
     _leaves_its_cards(module, crew)
     return mirrored(module, number, crew, mesh.device_type)
