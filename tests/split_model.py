@@ -35,6 +35,15 @@ def opened(folder: Path, ranks: int) -> Any:
     return load(ModelSettings.read(told), Home.at(folder / "home"))
 
 
+def noted(folder: Path) -> list[int]:
+    """The peers' pids, left in a file for whoever looks whether they outlive this process."""
+    crew = mustered()
+    assert crew is not None
+    pids = [peer.pid for peer in crew.peers]
+    (folder / "peers").write_text(json.dumps(pids))
+    return pids
+
+
 def module_of(task: Any) -> Any:
     return task._writer._module
 
@@ -98,9 +107,8 @@ def _slept(task: Any) -> None:
 
 def peer_killed(folder: Path, ranks: int) -> dict[str, Any]:
     """Does not return."""
-    split, crew = opened(folder, ranks), mustered()
-    assert crew is not None
-    os.kill(crew.peers[-1].pid, signal.SIGKILL)
+    split = opened(folder, ranks)
+    os.kill(noted(folder)[-1], signal.SIGKILL)
     for _ in range(10_000):
         split(PROMPTS, GREEDY)
     return {}
@@ -109,6 +117,7 @@ def peer_killed(folder: Path, ranks: int) -> dict[str, Any]:
 def failed_alone(folder: Path, ranks: int) -> dict[str, Any]:
     """Does not return."""
     split = opened(folder, ranks)
+    noted(folder)
 
     def fail(*_: Any, **__: Any) -> None:
         raise MemoryError("only here")
