@@ -17,6 +17,7 @@ import torch
 
 from stoker.models.host_copy import HostCopy
 from stoker.models.load import load
+from stoker.models.parallel import group
 from stoker.models.parallel.crew import mustered
 from stoker.nouns.home import Home
 from stoker.nouns.settings import ModelSettings
@@ -55,6 +56,9 @@ def compared(folder: Path, ranks: int) -> dict[str, Any]:
     with torch.inference_mode():
         differ = module_of(whole)(input_ids=ids).logits - module_of(split)(input_ids=ids).logits
     found: dict[str, Any] = {"logits differ by": float(differ.abs().max())}
+    second = opened(folder, ranks)
+    split(PROMPTS, GREEDY)
+    found["a second model"] = second(PROMPTS, GREEDY) == whole(PROMPTS, GREEDY)
     found["parameters"] = sum(
         one.to_local().numel() if hasattr(one, "to_local") else one.numel()
         for one in module_of(split).parameters()
@@ -114,6 +118,15 @@ def peer_killed(folder: Path, ranks: int) -> dict[str, Any]:
     return {}
 
 
+def peer_hangs(folder: Path, ranks: int) -> dict[str, Any]:
+    """Does not return."""
+    group.COLLECTIVE_S = 5.0
+    split = opened(folder, ranks)
+    os.kill(noted(folder)[0], signal.SIGSTOP)
+    split(PROMPTS, GREEDY)
+    return {}
+
+
 def failed_alone(folder: Path, ranks: int) -> dict[str, Any]:
     """Does not return."""
     split = opened(folder, ranks)
@@ -128,7 +141,7 @@ def failed_alone(folder: Path, ranks: int) -> dict[str, Any]:
 
 
 CASES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
-    one.__name__: one for one in (compared, peer_killed, failed_alone)
+    one.__name__: one for one in (compared, peer_killed, peer_hangs, failed_alone)
 }
 
 if __name__ == "__main__":

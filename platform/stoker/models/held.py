@@ -42,4 +42,4 @@ def device_peak(env: Mapping[str, str]) -> int:
     if torch is None or not torch.cuda.is_initialized():
         return 0
     cards = range(torch.cuda.device_count())
-    return _ranks * sum(torch.cuda.max_memory_reserved(index) for index in cards)
+    return _ranks * sum(int(torch.cuda.max_memory_reserved(index)) for index in cards)

@@ -138,7 +138,8 @@ def gpu(
         device_map: how the model is spread over a worker's devices: ``auto`` and accelerate's
             other names, or a dict from module to device.
         offload: where weights may go that do not fit: ``cpu`` or ``disk``.
-        tensor_parallel: processes over which each layer is split.
+        tensor_parallel: processes over which each layer is split, a card each: ``gpus`` must be
+            ``workers`` times as many.
         compile: whether torch.compile is used.
         adapter: LoRA adapters, a dict from name to folder.
         trust_remote_code: whether Python that comes with the model may run.

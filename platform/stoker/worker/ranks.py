@@ -46,9 +46,7 @@ def _own(launch: WorkerLaunch, device: str, ranks: int) -> WorkerLaunch:
     threads = max(1, launch.threads // ranks)
     # Those that the function declared are what it wants of each process.
     shared = {
-        name: str(threads)
-        for name in THREAD_COUNTS
-        if launch.env.get(name) == str(launch.threads)
+        name: str(threads) for name in THREAD_COUNTS if launch.env.get(name) == str(launch.threads)
     }
     env = {**launch.env, **shared, _DEVICES: device}
     return launch.model_copy(update={"env": env, "threads": threads})

@@ -38,3 +38,15 @@ def test_on_a_card_it_is_the_allocators_peak_and_asking_starts_nothing(
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     assert held.device_peak({"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}) == peak
+
+
+def test_of_a_split_model_every_rank_has_as_much_on_its_card(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True, device_count=lambda: 1, max_memory_reserved=lambda _: 10
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(held, "_ranks", 1)
+    held.split_over(3)
+    assert held.device_peak({"CUDA_VISIBLE_DEVICES": "GPU-a"}) == 30

@@ -54,9 +54,7 @@ def test_one_that_was_prepared_for_one_process_is_looked_at_again(tmp_path: Path
 
 
 def test_what_divides_the_heads_is_split() -> None:
-    config = transformers.LlamaConfig(
-        hidden_size=96, num_attention_heads=12, num_key_value_heads=6
-    )
+    config = transformers.LlamaConfig(hidden_size=96, num_attention_heads=12, num_key_value_heads=6)
     check_split(config, 3)
 
 

@@ -58,6 +58,10 @@ def test_a_stream_that_was_left_leaves_the_ranks_in_step(seen: dict[str, Any]) -
     assert seen["after one that was left"]
 
 
+def test_a_second_model_of_the_same_worker_has_caches_of_its_own(seen: dict[str, Any]) -> None:
+    assert seen["a second model"]
+
+
 def test_a_call_that_fails_on_all_ranks_costs_only_itself(seen: dict[str, Any]) -> None:
     assert seen["failed together"]
     assert seen["after a failure"]
@@ -79,6 +83,14 @@ def test_a_worker_whose_peer_is_killed_ends_and_says_why(folder: Path) -> None:
     assert done.returncode == EXIT_LOST, done.stderr
     assert "rank 1 of 2" in done.stderr
     assert "killed by signal 9" in done.stderr or "is gone" in done.stderr
+    assert none_left(folder)
+
+
+def test_a_peer_that_hangs_is_waited_for_so_long_and_no_longer(folder: Path) -> None:
+    done = ran("peer_hangs", folder)
+    assert done.returncode == EXIT_LOST, done.stderr
+    assert "this rank failed alone" in done.stderr
+    assert "timed out" in done.stderr.lower() or "timeout" in done.stderr.lower()
     assert none_left(folder)
 
 

@@ -6,8 +6,10 @@ What happens to one happens to all: a model of which a part is missing answers n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -106,6 +108,7 @@ class Crew:
     def abandon(self, why: str) -> NoReturn:
         """Gives all ranks up; does not return."""
         self._over.set()
+        self._end_peers()
         self._lost(why)
         raise SystemExit(EXIT_LOST)
 
@@ -127,7 +130,15 @@ class Crew:
         for descriptor, _ in watched:
             os.close(descriptor)
         if not self._over.is_set():
-            self._lost(f"{self._named(peer)} {_end_of(peer.pid)}")
+            how = _end_of(peer.pid)
+            self._end_peers()
+            self._lost(f"{self._named(peer)} {how}")
+
+    def _end_peers(self) -> None:
+        """One that hangs, or is stopped, would not see that this process has ended."""
+        for peer in self.peers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(peer.pid, signal.SIGKILL)
 
 
 def _end_of(pid: int) -> str:

@@ -46,7 +46,7 @@ def join(store: str, rank: int, size: int, device: str) -> DeviceMesh:
     try:
         distributed.init_process_group(
             "nccl" if card else "gloo",
-            store=distributed.FileStore(store, size),
+            store=distributed.FileStore(store, size),  # type: ignore[attr-defined]
             rank=rank,
             world_size=size,
             timeout=timedelta(seconds=COLLECTIVE_S),

@@ -21,9 +21,9 @@ _PLAIN = (bool, int, float, str, type(None))
 class Message:
     """One call or answer: a document, and the tensors that it refers to by number."""
 
-    def __init__(self, document: dict[str, Any], tensors: bytearray | bytes = b"") -> None:
+    def __init__(self, document: dict[str, Any], tensors: bytearray | None = None) -> None:
         self.document = document
-        self.tensors = tensors
+        self.tensors = bytearray() if tensors is None else tensors
 
     def send(self, sock: socket.socket) -> None:
         """Raises `OSError`: the other end is gone, or has not read for the socket's timeout."""
@@ -113,7 +113,7 @@ def _written(tensor: torch.Tensor, tensors: bytearray) -> dict[str, Any]:
 
     start = len(tensors)
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    tensors += memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b""
+    tensors += flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
     return {
         "dtype": str(tensor.dtype).removeprefix("torch."),
         "shape": list(tensor.shape),

@@ -39,7 +39,7 @@ def mirrored(module: PreTrainedModel, number: int, crew: Crew, device: str) -> P
             calls.settle(exc)
             raise
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
     return module
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import os
 import select
 import signal
@@ -27,6 +28,7 @@ from stoker.nouns.settings import ModelSettings
 EXIT_OUT_OF_STEP = 72
 """The exit code of a peer that failed where rank 0 did not."""
 _PR_SET_PDEATHSIG = 1
+_NEEDED = ("torch.distributed.device_mesh", "transformers.distributed.tensor_parallel")
 
 
 def die_with(parent: int) -> None:
@@ -61,7 +63,8 @@ class _Peer:
         self._mesh: Any = None
         self._size = 1
         self._modules: dict[int, Any] = {}
-        self._caches: dict[int, Any] = {}
+        self._caches: dict[tuple[int, int], Any] = {}
+        """By the module that made it, and its number there."""
         self._copies: list[Any] = []
 
     def take(self, message: Message) -> bool:
@@ -72,7 +75,10 @@ class _Peer:
             return self._forward(message)
         if operation == "settle":
             return self._settle()
-        act = {"join": self._join, "load": self._load, "sleep": self._sleep, "wake": self._wake}
+        act = {
+            "import": self._import, "join": self._join, "load": self._load,
+            "sleep": self._sleep, "wake": self._wake,
+        }  # fmt: skip
         try:
             act[operation](document)
             answer: dict[str, Any] = {"done": operation}
@@ -83,6 +89,10 @@ class _Peer:
             answer = {"error": f"{type(exc).__name__}: {exc}"}
         Message(answer).send(self._sock)
         return True
+
+    def _import(self, _document: dict[str, Any]) -> None:
+        for name in _NEEDED:
+            importlib.import_module(name)
 
     def _join(self, document: dict[str, Any]) -> None:
         from stoker.models.parallel.group import join
@@ -106,9 +116,9 @@ class _Peer:
 
         document, device = message.document, self._mesh.device_type
         for number in document["drop"]:
-            self._caches.pop(number, None)
+            self._caches.pop((document["module"], number), None)
         module = self._modules[document["module"]]
-        cache = self._cache_of(module)
+        cache = self._cache_of(document["module"])
         args = decoded(document["args"], message.tensors, device, cache)
         kwargs = decoded(document["kwargs"], message.tensors, device, cache)
         try:
@@ -143,14 +153,14 @@ class _Peer:
             traceback.print_exc()
             return False
 
-    def _cache_of(self, module: Any) -> Any:
+    def _cache_of(self, module: int) -> Any:
         def cache(number: int) -> Any:
             from transformers import DynamicCache
 
-            if number not in self._caches:
-                config = module.config.get_text_config(decoder=True)
-                self._caches[number] = DynamicCache(config=config)
-            return self._caches[number]
+            if (module, number) not in self._caches:
+                config = self._modules[module].config.get_text_config(decoder=True)
+                self._caches[module, number] = DynamicCache(config=config)
+            return self._caches[module, number]
 
         return cache
 

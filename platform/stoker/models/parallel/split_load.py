@@ -106,6 +106,8 @@ def _joined(crew: Crew, device: str) -> DeviceMesh:
     """Brings all ranks into one process group."""
     from stoker.models.parallel.group import join
 
+    # New processes import for seconds, and nobody should wait for them within the rendezvous.
+    crew.ask({"op": "import"}, LOADING_S)
     folder = Path(tempfile.mkdtemp(prefix="stoker-ranks-"))
     try:
         store = str(folder / "store")
