@@ -51,8 +51,8 @@ class Crew:
         self.peers = tuple(peers)
         self._lost = lost or end_process
         self._over = threading.Event()
-        watched = [(os.pidfd_open(peer.pid), peer) for peer in self.peers]
-        threading.Thread(target=self._watch, args=(watched,), daemon=True).start()
+        self._held = [(os.pidfd_open(peer.pid), peer) for peer in self.peers]
+        threading.Thread(target=self._watch, daemon=True).start()
 
     @property
     def size(self) -> int:
@@ -65,6 +65,8 @@ class Crew:
             try:
                 peer.sock.settimeout(COLLECTIVE_S)
                 message.send(peer.sock)
+            except ConnectionError:
+                self.abandon(f"{self._named(peer)} is gone")
             except OSError as exc:
                 self.abandon(f"{self._named(peer)} does not listen: {exc}")
 
@@ -121,14 +123,12 @@ class Crew:
     def _named(self, peer: Peer) -> str:
         return f"rank {peer.rank} of {self.size} (pid {peer.pid})"
 
-    def _watch(self, watched: list[tuple[int, Peer]]) -> None:
+    def _watch(self) -> None:
         poll = select.poll()
-        for descriptor, _ in watched:
+        for descriptor, _ in self._held:
             poll.register(descriptor, select.POLLIN)
         ended, _ = poll.poll()[0]
-        peer = next(peer for descriptor, peer in watched if descriptor == ended)
-        for descriptor, _ in watched:
-            os.close(descriptor)
+        peer = next(peer for descriptor, peer in self._held if descriptor == ended)
         if not self._over.is_set():
             how = _end_of(peer.pid)
             self._end_peers()
@@ -136,9 +136,9 @@ class Crew:
 
     def _end_peers(self) -> None:
         """One that hangs, or is stopped, would not see that this process has ended."""
-        for peer in self.peers:
+        for descriptor, _ in self._held:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(peer.pid, signal.SIGKILL)
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
 
 
 def _end_of(pid: int) -> str:
