@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stoker.api.stream_notes import KAFKA_KINDS, stream_notes
+from stoker.decide.ranks import VARIABLE, misdealt, ranks_of
 from stoker.nouns.errors import FunctionNotFound, InvalidFunction, PreconditionFailed
 from stoker.nouns.function import PROJECT_LABEL, FunctionConfig, FunctionSpec
 from stoker.nouns.near import near_names
@@ -248,11 +249,16 @@ def _candidate(
 
 def _checked(document: dict[str, Any]) -> FunctionConfig:
     config = FunctionConfig.parse(document)
-    field = _bad_source(config)
+    field = _bad_source(config) or _misdealt(config)
     if field is not None:
         message = f"invalid function: {field['field']}: {field['message']}"
         raise InvalidFunction(message, fields=[field])
     return config
+
+
+def _misdealt(config: FunctionConfig) -> dict[str, str] | None:
+    message = misdealt(ranks_of(config.env), config.workers, config.gpus)
+    return {"field": VARIABLE, "message": message} if message else None
 
 
 def _bad_source(config: FunctionConfig) -> dict[str, str] | None:

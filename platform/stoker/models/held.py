@@ -36,6 +36,14 @@ class Shortages:
 SHORTAGES = Shortages()
 """This process's. Written by `note_shortage`."""
 
+_ranks = 1
+
+
+def split_over(ranks: int) -> None:
+    """The model is split evenly over so many processes, of which this is one."""
+    global _ranks
+    _ranks = ranks
+
 
 def note(key: str, weights: int) -> None:
     """A checkpoint was loaded."""
@@ -54,7 +62,7 @@ def note_shortage(exc: BaseException, env: Mapping[str, str] = os.environ) -> No
     if not _devices(env) or not isinstance(exc, kind):
         return
     SHORTAGES.times += 1
-    needed = device_peak(env) + (bytes_wanted(exc) or 0)
+    needed = device_peak(env) + _ranks * (bytes_wanted(exc) or 0)
     SHORTAGES.needed = max(SHORTAGES.needed, needed)
     if SHORTAGES.listener is not None:
         SHORTAGES.listener()
@@ -65,7 +73,8 @@ def device_peak(env: Mapping[str, str]) -> int:
 
     On a card it is what torch's allocator reserved at its peak, without the context; what other
     libraries allocate is not in it. On a simulated card, which holds nothing, it is the bytes of
-    the checkpoints that were loaded. Never starts CUDA by asking.
+    the checkpoints that were loaded. Where the model is split over processes, each of them has a
+    card of its own and as much on it as this one. Never starts CUDA by asking.
     """
     devices = _devices(env)
     if not devices:
@@ -75,7 +84,8 @@ def device_peak(env: Mapping[str, str]) -> int:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0
-    return sum(torch.cuda.max_memory_reserved(index) for index in range(torch.cuda.device_count()))
+    cards = range(torch.cuda.device_count())
+    return _ranks * sum(int(torch.cuda.max_memory_reserved(index)) for index in cards)
 
 
 def _devices(env: Mapping[str, str]) -> list[str]:

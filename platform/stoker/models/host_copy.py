@@ -183,13 +183,17 @@ def _storages(module: torch.nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _plain(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The tensors that a quantized one is made of; itself, for a plain one."""
+    """The tensors that a quantized or a split one is made of; itself, for a plain one."""
+    import torch
+
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
         yield tensor
         return
     for name in flatten()[0]:
-        yield from _plain(getattr(tensor, name))
+        part = getattr(tensor, name)
+        if isinstance(part, torch.Tensor):  # a split one names its mesh as well
+            yield from _plain(part)
 
 
 def _held(tensor: torch.Tensor) -> _Held:

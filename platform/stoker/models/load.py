@@ -73,8 +73,9 @@ def open_checkpoint(
 
     module = load_module(folder, manifest, settings, threads=threads)
     opened_task = open_task(module, folder, manifest, settings)
-    # With its adapters, which would stay there.
-    resting.leaves_its_card(module, manifest.key)
+    if settings.tensor_parallel == 1:
+        # With its adapters, which would stay there.
+        resting.leaves_its_card(module, manifest.key)
     return opened_task
 
 
@@ -88,6 +89,11 @@ def load_module(
     """
     import torch
 
+    if settings.tensor_parallel > 1:
+        from stoker.models.parallel.split_load import load_split
+
+        torch.set_num_threads(threads)
+        return load_split(folder, manifest, settings, threads=threads)
     from stoker.models.placement import place
     from stoker.models.prepared import open_module
 
@@ -112,8 +118,9 @@ def session(
     settings = settings or ModelSettings()
     module = load_module(folder, manifest, settings, threads=threads)
     adapters = Adapters.load(module, settings.adapters)
-    # With its adapters, which would stay there.
-    resting.leaves_its_card(module, manifest.key)
+    if settings.tensor_parallel == 1:
+        # With its adapters, which would stay there.
+        resting.leaves_its_card(module, manifest.key)
     return TorchSession(module, manifest.pooling, adapters)
 
 

@@ -32,7 +32,7 @@ def place(
     Raises:
         UnusableModel: it does not fit as declared, or its attention is not to be had.
     """
-    module = _with_attention(opened, manifest, settings.attention, target)
+    module = with_attention(opened, manifest, settings.attention, target)
     if not settings.device_map:
         return module if target.kind == "cpu" else module.to("cuda")
     try:
@@ -43,9 +43,14 @@ def place(
         ) from exc
 
 
-def _with_attention(
+def with_attention(
     opened: Open, manifest: Manifest, attention: Attention, target: Target
 ) -> PreTrainedModel:
+    """The model with the declared attention, or with the best that the device has.
+
+    Raises:
+        UnusableModel: the declared one is not to be had.
+    """
     if attention is not Attention.AUTO:
         return opened(str(attention))
     for name in best_attention(target, manifest.dtype, _has):

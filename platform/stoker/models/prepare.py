@@ -49,14 +49,25 @@ def prepare(settings: ModelSettings, home: Home, progress: Progress) -> Prepared
     """
     recipe, shelf = choose(settings), Shelf(home.models)
     source = find(settings.model, pickled=settings.pickled_weights)
+    if not source.gguf:
+        _check_split(source.folder, settings)
     digest = _digest(source, recipe, shelf)
     key = recipe.key(digest)
     work = Build(source, recipe, digest, key, progress)
     earlier = shelf.find(key)
     needs = int(source.weight_bytes * (_PEAK_GGUF if source.gguf else _PEAK))
     folder = earlier or shelf.publish(key, work.fill, needs=needs, progress=progress)
+    _check_split(folder, settings)
     shelf.note(recipe.declaration, {"stamp": source.stamp, "digest": digest, "key": key})
     return Prepared(folder, Manifest.of(folder), built=work.done)
+
+
+def _check_split(folder: Path, settings: ModelSettings) -> None:
+    """Before the work where it can be known, since a large model takes minutes."""
+    if settings.tensor_parallel > 1:
+        from stoker.models.parallel.sharded import check_folder
+
+        check_folder(folder, settings.tensor_parallel, trust=settings.trust_remote_code)
 
 
 def _digest(source: Source, recipe: Recipe, shelf: Shelf) -> str:

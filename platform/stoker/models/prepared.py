@@ -39,7 +39,7 @@ def open_module(
         UnusableModel: the checkpoint is damaged, or the attention is not to be had.
     """
     try:
-        module = _skeleton(folder, manifest, attention)
+        module = skeleton(folder, manifest, attention)
         _fill(module, folder, manifest)
     except StokerError:
         raise
@@ -57,7 +57,8 @@ def torch_dtype(dtype: Dtype) -> Any:
     }.get(dtype)  # fmt: skip
 
 
-def _skeleton(folder: Path, manifest: Manifest, attention: str | None) -> PreTrainedModel:
+def skeleton(folder: Path, manifest: Manifest, attention: str | None) -> PreTrainedModel:
+    """The model without its weights: they have a place and a type, and no memory."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -73,8 +74,8 @@ def _skeleton(folder: Path, manifest: Manifest, attention: str | None) -> PreTra
         )
     if (folder / "generation_config.json").is_file() and module.can_generate():
         module.generation_config = transformers.GenerationConfig.from_pretrained(str(folder))
-    skeleton: PreTrainedModel = module
-    return skeleton
+    made: PreTrainedModel = module
+    return made
 
 
 def _fill(module: PreTrainedModel, folder: Path, manifest: Manifest) -> None:

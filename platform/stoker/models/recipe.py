@@ -110,10 +110,7 @@ def choose(settings: ModelSettings, target: Target | None = None) -> Recipe:
 def _refuse_unacted(settings: ModelSettings, target: Target) -> None:
     """A variable must act or be refused: silently ignored, it would only seem to work."""
     if settings.tensor_parallel > 1:
-        raise _refusal(
-            "STOKER_TENSOR_PARALLEL", settings.tensor_parallel, "is not carried out yet",
-            "1, with STOKER_DEVICE_MAP=auto to spread the layers over a worker's cards",
-        )  # fmt: skip
+        _refuse_unsplit(settings)
     if settings.compile:
         raise _refusal("STOKER_COMPILE", 1, "is not carried out yet", "0")
     if settings.calibration and settings.quantization not in _CALIBRATES:
@@ -130,6 +127,25 @@ def _refuse_unacted(settings: ModelSettings, target: Target) -> None:
         raise _refusal(
             "STOKER_ATTENTION", settings.attention, "needs a card, and this is a CPU", "sdpa"
         )
+
+
+def _refuse_unsplit(settings: ModelSettings) -> None:
+    """What does not go together with a model that is split over processes."""
+    others = {
+        "STOKER_QUANTIZATION": (settings.quantization, not settings.quantization.is_cast, "bf16"),
+        "STOKER_DEVICE_MAP": (settings.device_map, bool(settings.device_map), "an empty one"),
+        "STOKER_ADAPTER": (
+            ", ".join(settings.adapters), bool(settings.adapters), "a merged model",
+        ),
+        "STOKER_TASK": (
+            settings.task, settings.task is Task.AUTOMATIC_SPEECH_RECOGNITION,
+            "STOKER_TENSOR_PARALLEL=1",
+        ),
+    }  # fmt: skip
+    for variable, (value, clashes, instead) in others.items():
+        if clashes:
+            why = f"does not go with STOKER_TENSOR_PARALLEL={settings.tensor_parallel}"
+            raise _refusal(variable, value, why, instead)
 
 
 def _check_fit(settings: ModelSettings, method: Method, target: Target) -> None:

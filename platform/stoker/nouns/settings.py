@@ -178,7 +178,8 @@ class ModelSettings(BaseModel):
         ge=1,
         alias="STOKER_TENSOR_PARALLEL",
         description="Processes over which each layer is split (transformers' `tp_plan`), a device "
-        "each.",
+        "each: a worker must have as many devices, or none. By default a model is whole, which is "
+        "faster wherever it fits on one device.",
     )
     compile: bool = Field(
         default=False,

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
+from stoker.decide.ranks import misdealt, ranks_of
 from stoker.nouns.errors import InvalidFunction
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.near import near_names
@@ -137,7 +138,8 @@ def gpu(
         device_map: how the model is spread over a worker's devices: ``auto`` and accelerate's
             other names, or a dict from module to device.
         offload: where weights may go that do not fit: ``cpu`` or ``disk``.
-        tensor_parallel: processes over which each layer is split.
+        tensor_parallel: processes over which each layer is split, a card each: ``gpus`` must be
+            ``workers`` times as many.
         compile: whether torch.compile is used.
         adapter: LoRA adapters, a dict from name to folder.
         trust_remote_code: whether Python that comes with the model may run.
@@ -311,7 +313,7 @@ def _check(document: dict[str, Any], values: Mapping[str, Any]) -> None:
         except InvalidFunction as error:
             wrong = [_in_arguments(one) for one in error.detail["fields"]]
         else:
-            wrong = _undealt(config, values)
+            wrong = _undealt(config, values) or _unsplit(config, values)
     if wrong:
         raise _invalid(wrong)
 
@@ -336,6 +338,15 @@ def _undealt(config: FunctionConfig, values: Mapping[str, Any]) -> list[dict[str
         f"of it, so that each worker has as many cards, was {workers}; {below} or {above} would do"
     )
     return [{"field": "workers", "message": message}]
+
+
+def _unsplit(config: FunctionConfig, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Ranks that the cards do not suffice for, or of which some would stay idle."""
+    if not values.keys() & {"workers", "gpus", "tensor_parallel"}:
+        return []
+    message = misdealt(ranks_of(config.env), config.workers, config.gpus)
+    words = f"must leave a card to each process: {message}"
+    return [{"field": "tensor_parallel", "message": words}] if message else []
 
 
 def _even(workers: int, gpus: int) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stoker.nouns.launch import WorkerLaunch, ZygoteKind
 
-_THREAD_COUNTS = (
+THREAD_COUNTS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -20,7 +20,7 @@ _THREAD_COUNTS = (
 
 ENVIRONMENT = {
     # A thread pool that exists before a fork is broken in every child that uses it.
-    **dict.fromkeys(_THREAD_COUNTS, "1"),
+    **dict.fromkeys(THREAD_COUNTS, "1"),
     # Idle OpenMP threads of one worker must not burn the cores of the others.
     "OMP_WAIT_POLICY": "PASSIVE",
     # Else asking whether there is a CUDA device creates a context, which no fork survives.
@@ -79,7 +79,7 @@ _OPTIONAL: dict[ZygoteKind, tuple[str, ...]] = {
 
 def worker_environment(launch: WorkerLaunch) -> dict[str, str]:
     """What a worker's environment adds to its zygote's: its threads, and what was declared."""
-    return {**dict.fromkeys(_THREAD_COUNTS, str(launch.threads)), **launch.env}
+    return {**dict.fromkeys(THREAD_COUNTS, str(launch.threads)), **launch.env}
 
 
 class PreimportError(Exception):

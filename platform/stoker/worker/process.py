@@ -11,7 +11,6 @@ import asyncio
 import inspect
 import logging
 import os
-import random
 import signal
 import socket
 import sys
@@ -27,18 +26,18 @@ from stoker.models.held import SHORTAGES
 from stoker.nouns.launch import WorkerLaunch
 from stoker.sdk.graph.targets import SPEC_VARIABLE, read_spec, targets
 from stoker.sdk.sleep import SLEEPERS
-from stoker.worker import environ_block
 from stoker.worker.batches import BatchRunner
 from stoker.worker.calls import GatewayPlatform
 from stoker.worker.connection import Connection
 from stoker.worker.desk import FAILURE_LINGER_S, Desk
-from stoker.worker.handler import Handler, HandlerError, enter_code, load_handler
+from stoker.worker.handler import Handler, HandlerError, load_handler
 from stoker.worker.log import LogHandler, WorkerLog, redirect_output
 from stoker.worker.logger import WorkerLogger
 from stoker.worker.neighbours import Neighbours
-from stoker.worker.preimport import worker_environment
+from stoker.worker.ranks import mustered
 from stoker.worker.recorder import Recorder
 from stoker.worker.runner import Runner, secrets_of
+from stoker.worker.settling import settle_in
 from stoker.worker.step_blame import blame_step
 from stoker.worker.watchdog import Watchdog
 
@@ -65,6 +64,8 @@ def run_worker(launch: WorkerLaunch, listener: socket.socket) -> NoReturn:
     ``sys.path``, the environment and the signal handlers.
     """
     began = time.monotonic()
+    # First of all, while this process has one thread and nothing open but its listener.
+    launch = mustered(launch, listener)
     log = WorkerLog(
         launch.log,
         function=launch.function,
@@ -82,31 +83,6 @@ def run_worker(launch: WorkerLaunch, listener: socket.socket) -> NoReturn:
         # Nothing of the interpreter's own end: it can take longer than the whole request, and user
         # threads could keep the process, its memory and its device for ever.
         os._exit(code)
-
-
-def _settle_in(launch: WorkerLaunch) -> None:
-    """What must differ from process to process, and what the launch asks for."""
-    os.environ.update(worker_environment(launch))
-    if not launch.fresh:
-        environ_block.show(os.environ)
-    # Read once by the C library, long before.
-    time.tzset()
-    random.seed()
-    seed = int.from_bytes(os.urandom(4), "little")
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed(seed)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        # The CPU's generator only: CUDA's is made in this process, and seeds itself.
-        torch.default_generator.manual_seed(seed)
-        torch.set_num_threads(launch.threads)
-    mlrun = sys.modules.get("mlrun")
-    if mlrun is not None:
-        # It read the environment when the zygote imported it. Not reload(), which would connect to
-        # the API: a worker must be able to start without, and its first use connects.
-        mlrun.mlconf.update(mlrun.config.read_env())
-    enter_code(launch)
 
 
 class _Worker:
@@ -201,7 +177,7 @@ class _Worker:
 
 async def _load(launch: WorkerLaunch, logger: WorkerLogger) -> Handler | BaseException:
     try:
-        _settle_in(launch)
+        settle_in(launch)
         neighbours = Neighbours.of(launch)
         names = _graph_targets()
         if names:

@@ -96,3 +96,15 @@ def test_a_batch_that_is_served_by_halves_is_none(monkeypatch: pytest.MonkeyPatc
 
     assert attempt(forward, ["a", "b", "c", "d"]) == ["a", "b", "c", "d"]
     assert held.SHORTAGES.times == 0
+
+
+def test_of_a_split_model_every_rank_has_as_much_on_its_card(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True, device_count=lambda: 1, max_memory_reserved=lambda _: 10
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(held, "_ranks", 1)
+    held.split_over(3)
+    assert held.device_peak({"CUDA_VISIBLE_DEVICES": "GPU-a"}) == 30

@@ -85,7 +85,17 @@ def test_activations_have_the_type_that_is_fast_on_the_device(device, expected):
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ({"TENSOR_PARALLEL": "2"}, "STOKER_TENSOR_PARALLEL=2 is not carried out yet"),
+        (
+            {"TENSOR_PARALLEL": "2", "QUANTIZATION": "int8"},
+            "STOKER_QUANTIZATION=int8 does not go with STOKER_TENSOR_PARALLEL=2; the nearest that "
+            "works is bf16",
+        ),
+        ({"TENSOR_PARALLEL": "2", "DEVICE_MAP": "auto"}, "STOKER_DEVICE_MAP=auto does not go with"),
+        ({"TENSOR_PARALLEL": "2", "ADAPTER": "a=/x"}, "STOKER_ADAPTER=a does not go with"),
+        (
+            {"TENSOR_PARALLEL": "2", "TASK": "automatic-speech-recognition"},
+            "STOKER_TASK=automatic-speech-recognition does not go with",
+        ),
         ({"COMPILE": "1"}, "STOKER_COMPILE=1 is not carried out yet"),
         (
             {"ADAPTER": "a=/x", "QUANTIZATION": "int8"},

@@ -195,6 +195,11 @@ def test_batching_goes_again() -> None:
         ({"device_map": "all"}, "device_map", "must be one of auto, balanced"),
         ({"offload": "tape"}, "offload", "must be one of none, cpu, disk, was 'tape'"),
         ({"tensor_parallel": 0}, "tensor_parallel", "a whole number of 1 or more, was 0"),
+        (
+            {"tensor_parallel": 2, "gpus": 4},
+            "tensor_parallel",
+            "must leave a card to each process: 2 processes a worker and 1 worker(s) need 2",
+        ),
         ({"compile": "yes"}, "compile", "must be True or False, was 'yes'"),
         ({"adapter": {"a b": "/x"}}, "adapter", "must be name=folder"),
         ({"task": "chat"}, "task", "must be one of feature-extraction"),
