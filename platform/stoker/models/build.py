@@ -71,7 +71,7 @@ class Build:
             self.source = dequantized(self.source, settings.task, steps)
         self._save_files(folder)
         self.original = self.source
-        manifest = self._compressed(steps, manifest)
+        manifest = self._compressed(folder, manifest)
         if self.recipe.backend == "onnxruntime":
             manifest = self._onnx(folder, manifest)
         else:
@@ -123,14 +123,15 @@ class Build:
         if self._encoder:
             _save_tokenizer(self.source, folder, trust=self.recipe.settings.trust_remote_code)
 
-    def _compressed(self, steps: Path, manifest: Manifest) -> Manifest:
+    def _compressed(self, folder: Path, manifest: Manifest) -> Manifest:
         """Makes the model smaller, where that is declared: what comes after takes it as its own."""
         settings = self.recipe.settings
         if not (settings.prune or settings.distill):
             return manifest
-        from stoker.models.compress.step import compressed
+        from stoker.models.compress.step import Compression
 
-        made = compressed(self.source, settings, steps / "compressed", self.progress)
+        work = Compression(self.source, settings, manifest.pooling, self.progress)
+        made = work.write(folder / "steps", folder)
         self.source = made.source
         return manifest.model_copy(update={"pruned": made.pruned, "distilled": made.distilled})
 
