@@ -128,7 +128,7 @@ def test_the_same_seed_gives_the_same_student(encoder, texts, tmp_path):
 
 
 def test_the_teacher_s_own_file_is_left_as_it_was(encoder, texts, home):
-    """Weights are mapped from it, and the optimiser changes them in place."""
+    """Weights are mapped from it, privately, and the optimiser changes them in place."""
     file = encoder / "model.safetensors"
     before = hashlib.sha256(file.read_bytes()).hexdigest()
     made(encoder, texts, home, STOKER_PRUNE="magnitude:0.2")

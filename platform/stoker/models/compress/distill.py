@@ -94,12 +94,7 @@ class School:
         return HeldOut(measure=self.objective.measure, texts=len(texts), before=before, after=after)
 
     def _learning(self) -> list[torch.nn.Parameter]:
-        """All but the table of tokens, of which a few texts show a few rows.
-
-        Copied first: they may lie in a mapping of the source's file.
-        """
-        for one in self.student.parameters():
-            one.data = one.data.clone()
+        """All but the table of tokens, of which a few texts show a few rows."""
         self.student.get_input_embeddings().requires_grad_(False)
         return [one for one in self.student.parameters() if one.requires_grad]
 
