@@ -54,7 +54,8 @@ def prepare(settings: ModelSettings, home: Home, progress: Progress) -> Prepared
     key = recipe.key(digest + inputs.digest(settings))
     work = Build(source, recipe, digest, key, progress)
     earlier = shelf.find(key)
-    peak = (_PEAK_GGUF if source.gguf else _PEAK) + (settings.prune is not None)
+    smaller = settings.prune is not None or settings.distill is not None  # lies beside it then
+    peak = (_PEAK_GGUF if source.gguf else _PEAK) + smaller
     needs = int(source.weight_bytes * peak)
     folder = earlier or shelf.publish(key, work.fill, needs=needs, progress=progress)
     stamps = {"stamp": source.stamp, "inputs": inputs.stamp(settings)}

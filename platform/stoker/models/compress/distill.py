@@ -57,7 +57,7 @@ class School:
         for step, batch in zip(
             range(1, steps + 1), batches(texts, how.batch, how.seed), strict=False
         ):
-            loss = self.objective.loss(self.teacher, self.student, self._desk.inputs(batch))
+            loss: Any = self.objective.loss(self.teacher, self.student, self._desk.inputs(batch))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(learning, 1.0)
             optimizer.step()

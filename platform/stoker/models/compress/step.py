@@ -14,13 +14,13 @@ from stoker.models.compress import inputs, layers, lessons, weights
 from stoker.models.compress.distill import School
 from stoker.models.compress.facts import Distilled, Pruned
 from stoker.models.compress.objectives import Features, Objective, SoftLabels
-from stoker.models.original import load_original
+from stoker.models.original import load_config, load_original
 from stoker.models.prepared import save_module
 from stoker.models.source import Source
 from stoker.models.tasks.texts import open_tokenizer
 from stoker.nouns.compression import Distillation, Pruning, Teaching
 from stoker.nouns.errors import UnusableModel
-from stoker.nouns.settings import ModelSettings
+from stoker.nouns.settings import ModelSettings, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -171,12 +171,10 @@ class Compression:
         """Refuses a student that cannot take its teacher's place."""
         if own is self._source:
             return
-        from stoker.models.original import load_config
-
         trust = self._settings.trust_remote_code
         teacher = load_config(self._source, trust_remote_code=trust)
         facts = {"vocab_size": "tokens"}
-        if self._settings.task == "feature-extraction":
+        if self._settings.task is Task.FEATURE_EXTRACTION:
             facts["hidden_size"] = "numbers in a vector"
         elif self._settings.task.endswith("classification"):
             facts["num_labels"] = "labels"
