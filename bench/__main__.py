@@ -18,7 +18,17 @@ from bench.load import ADVICE, Generator
 from bench.result import CannotRun, Result
 from bench.table import table
 
-OWN = ("echo", "wake", "batching", "memory", "deploy", "graphs", "eviction", "quantization")
+OWN = (
+    "echo",
+    "wake",
+    "batching",
+    "memory",
+    "deploy",
+    "graphs",
+    "eviction",
+    "quantization",
+    "compression",
+)
 PEERS = "peers"
 GPU = "gpu"
 """Needs a card, so it runs only when it is named."""

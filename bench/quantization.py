@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from bench import machine
@@ -28,6 +30,7 @@ MODELS = {
     "SmolLM2-135M-Instruct": (LANGUAGE, "text-generation"),
 }
 MB = 1e6
+EMPTY: Mapping[str, str] = MappingProxyType({})
 Facts = dict[str, dict[str, Any]]
 
 
@@ -40,7 +43,7 @@ def run(context: Context) -> Result:
         for method in methods:
             if name == "SmolLM2-135M-Instruct" and found[name]:
                 model = found[name]["fp32"]["folder"]  # the GGUF, dequantized once
-            facts = _measured(context, model, task, method)
+            facts = measured(context, model, task, method)
             context.say(
                 f"{name} {method}: {facts['memory_bytes'] / MB:.0f} MB, load {facts['load_s']:.3f} "
                 f"s, {facts['b1_ms']:.1f} and {facts['b16_ms']:.1f} ms, {facts['quality']:.4g}"
@@ -51,13 +54,17 @@ def run(context: Context) -> Result:
     return Result("quantization", _figures(found), details=found)
 
 
-def _measured(context: Context, model: str, task: str, method: str) -> dict[str, Any]:
+def measured(
+    context: Context, model: str, task: str, method: str, more: Mapping[str, str] = EMPTY
+) -> dict[str, Any]:
+    """One row: ``more`` are further variables of the function."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     env = {
         **os.environ, **threads, "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONPATH": str(ROOT / "platform"), "TQDM_DISABLE": "1",
         "STOKER_HOME": str(context.out / "quantization"), "STOKER_MODEL": model,
         "STOKER_TASK": task, "STOKER_QUANTIZATION": method, "CUDA_VISIBLE_DEVICES": "",
+        **more,
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, str(ONCE)], env=env, capture_output=True, text=True, check=False
@@ -92,7 +99,7 @@ def _beside(
     )  # fmt: skip
 
 
-def with_table(text: str, table: str) -> str:
+def with_table(text: str, table: str, by: str = "quantization") -> str:
     """The page with what lies between its markers replaced.
 
     >>> print(with_table(f"a\\n{BEGIN}\\nold\\n{END}\\nb", "new"))
@@ -102,11 +109,12 @@ def with_table(text: str, table: str) -> str:
     <!-- end -->
     b
     """
-    before, marked, rest = text.partition(BEGIN)
+    begin = BEGIN.replace("quantization", by)
+    before, marked, rest = text.partition(begin)
     _, ended, after = rest.partition(END)
     if not (marked and ended):
-        raise CannotRun(f"{PAGE} has no markers {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+        raise CannotRun(f"the page has no markers {begin} … {END}")
+    return f"{before}{begin}\n{table}\n{END}{after}"
 
 
 def page(found: dict[str, Facts]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.models import fidelity, probes
+from stoker.models.compress import alive
 from stoker.models.gguf import dequantized
 from stoker.models.layout import Layout, read_layout
 from stoker.models.manifest import Fidelity, Manifest, Quantized
@@ -42,6 +43,7 @@ class Build:
         self, source: Source, recipe: Recipe, digest: str, key: str, progress: Callable[[str], None]
     ) -> None:
         self.source = source
+        self.original = source
         self.recipe = recipe
         self.digest = digest
         self.key = key
@@ -68,6 +70,8 @@ class Build:
             self.progress("dequantizing the GGUF file, once")
             self.source = dequantized(self.source, settings.task, steps)
         self._save_files(folder)
+        self.original = self.source
+        manifest = self._compressed(folder, manifest)
         if self.recipe.backend == "onnxruntime":
             manifest = self._onnx(folder, manifest)
         else:
@@ -119,6 +123,18 @@ class Build:
         if self._encoder:
             _save_tokenizer(self.source, folder, trust=self.recipe.settings.trust_remote_code)
 
+    def _compressed(self, folder: Path, manifest: Manifest) -> Manifest:
+        """Makes the model smaller, where that is declared: what comes after takes it as its own."""
+        settings = self.recipe.settings
+        if not (settings.prune or settings.distill):
+            return manifest
+        from stoker.models.compress.step import Compression
+
+        work = Compression(self.source, settings, manifest.pooling, self.progress)
+        made = work.write(folder / "steps", folder)
+        self.source = made.source
+        return manifest.model_copy(update={"pruned": made.pruned, "distilled": made.distilled})
+
     def _onnx(self, folder: Path, manifest: Manifest) -> Manifest:
         from stoker.models import onnx_build
 
@@ -152,10 +168,10 @@ class Build:
         save_module(module, folder)
         return manifest
 
-    def _original(self, dtype: Any) -> PreTrainedModel:
+    def _original(self, dtype: Any, source: Source | None = None) -> PreTrainedModel:
         settings = self.recipe.settings
         trust = settings.trust_remote_code
-        return load_original(self.source, settings.task, dtype, trust_remote_code=trust)
+        return load_original(source or self.source, settings.task, dtype, trust_remote_code=trust)
 
     def _cast_modules(self, module: PreTrainedModel) -> list[str]:
         if torch_dtype(self.recipe.dtype) is None:
@@ -197,18 +213,24 @@ class Build:
             return None
         self.progress("comparing it, as it was written, with the original")
         compared = self._encoders if self._encoder else self._heads
-        found = compared(folder, manifest)
+        found = compared(folder, manifest, self.source)
         fidelity.check(found, manifest.quantization)
-        self.progress(fidelity.in_words(found))
-        return found
+        if self.source is self.original:
+            self.progress(fidelity.in_words(found))
+            return found
+        self.progress(f"quantized beside unquantized, both compressed: {found.mean}")
+        whole = compared(folder, manifest, self.original)
+        alive.check(whole)
+        self.progress(f"{fidelity.in_words(whole)}: what that is worth, your gate must say")
+        return whole
 
-    def _encoders(self, folder: Path, manifest: Manifest) -> Fidelity:
+    def _encoders(self, folder: Path, manifest: Manifest, against: Source) -> Fidelity:
         from stoker.models.encoder import Model
         from stoker.models.load import session
         from stoker.models.torch_session import TorchSession
 
         tokens = Tokens.of(folder, manifest.max_tokens)
-        original = TorchSession(self._original(self._reference), manifest.pooling)
+        original = TorchSession(self._original(self._reference, against), manifest.pooling)
         expected = Model(original, tokens, manifest, folder).encode(fidelity.TEXTS)
         prepared = session(folder, manifest, threads=1)
         if isinstance(prepared, TorchSession):
@@ -216,10 +238,11 @@ class Build:
         found = Model(prepared, tokens, manifest, folder).encode(fidelity.TEXTS)
         return fidelity.compare(expected, found)
 
-    def _heads(self, folder: Path, manifest: Manifest) -> Fidelity:
+    def _heads(self, folder: Path, manifest: Manifest, against: Source) -> Fidelity:
         task = manifest.task
         trust = manifest.trust_remote_code
-        expected = probes.answers(self._original(self._reference), task, folder, trust=trust)
+        original = self._original(self._reference, against)
+        expected = probes.answers(original, task, folder, trust=trust)
         module = open_module(folder, manifest)
         verify(module, manifest)
         return probes.compared(expected, probes.answers(module, task, folder, trust=trust), task)

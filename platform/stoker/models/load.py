@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.models import held, resting
+from stoker.models.compress import inputs
 from stoker.models.device import target
 from stoker.models.encoder import Model, Session
 from stoker.models.manifest import Manifest
@@ -141,6 +142,9 @@ def _ready(settings: ModelSettings, home: Home) -> Path | None:
         return None
     found = find(settings.model, local=True, pickled=settings.pickled_weights)
     if note.get("stamp") != found.stamp:
+        return None
+    taught_on = inputs.stamp(settings)
+    if taught_on and note.get("inputs") != taught_on:
         return None
     return shelf.find(str(note["key"]))
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stoker.models.compress.facts import Distilled, Pruned
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Dtype, Quantization, Task
 
@@ -64,6 +65,7 @@ class Manifest(BaseModel):
         read_seconds: to read the weights once from the page cache, where it was prepared.
         dimension: length of the vectors.
         max_tokens: longer texts are cut there.
+        pruned, distilled: how it was made smaller before it was quantized, if it was.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -92,6 +94,8 @@ class Manifest(BaseModel):
     dimension: int = 0
     max_tokens: int = 512
     fidelity: Fidelity | None = None
+    pruned: Pruned | None = None
+    distilled: Distilled | None = None
 
     def write(self, folder: Path) -> None:
         """Writes it into ``folder``."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.models.build import Build
+from stoker.models.compress import inputs
 from stoker.models.kv_cache import cache_bytes
 from stoker.models.manifest import Manifest
 from stoker.models.recipe import Recipe, choose
@@ -52,13 +53,16 @@ def prepare(settings: ModelSettings, home: Home, progress: Progress) -> Prepared
     if not source.gguf:
         _check_split(source.folder, settings)
     digest = _digest(source, recipe, shelf)
-    key = recipe.key(digest)
+    key = recipe.key(digest + inputs.digest(settings))
     work = Build(source, recipe, digest, key, progress)
     earlier = shelf.find(key)
-    needs = int(source.weight_bytes * (_PEAK_GGUF if source.gguf else _PEAK))
+    smaller = settings.prune is not None or settings.distill is not None  # lies beside it then
+    peak = (_PEAK_GGUF if source.gguf else _PEAK) + smaller
+    needs = int(source.weight_bytes * peak)
     folder = earlier or shelf.publish(key, work.fill, needs=needs, progress=progress)
     _check_split(folder, settings)
-    shelf.note(recipe.declaration, {"stamp": source.stamp, "digest": digest, "key": key})
+    stamps = {"stamp": source.stamp, "inputs": inputs.stamp(settings)}
+    shelf.note(recipe.declaration, stamps | {"digest": digest, "key": key})
     return Prepared(folder, Manifest.of(folder), built=work.done)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from stoker.models import device
+from stoker.models.compress import compression
 from stoker.models.device import Target
 from stoker.models.manifest import Backend
 from stoker.models.methods import Method, method_for
@@ -80,14 +81,15 @@ class Recipe:
 
     def libraries(self) -> dict[str, str]:
         """The versions of what prepares it. Reads installed metadata, too slow for the wake."""
-        return {name: _version(name) for name in _LIBRARIES[self.backend]}
+        names = {*_LIBRARIES[self.backend], *compression.libraries(self.settings)}
+        return {name: _version(name) for name in sorted(names)}
 
     def _facts(self) -> list[object]:
         chosen = self.settings
         return [
             RECIPE_VERSION, chosen.task, chosen.quantization, self.backend, self.method.name,
             self.dtype, str(self.target), self.processor, list(chosen.skip),
-            chosen.pickled_weights, chosen.trust_remote_code,
+            chosen.pickled_weights, chosen.trust_remote_code, *compression.facts(chosen),
         ]  # fmt: skip
 
 
@@ -103,6 +105,8 @@ def choose(settings: ModelSettings, target: Target | None = None) -> Recipe:
     method, notices = method_for(settings.quantization, target, encoder=encoder)
     dtype = _dtype(settings, method, target)
     _check_fit(settings, method, target)
+    compression.check(settings)
+    notices += compression.notices(settings)
     packed = method.packs and target.kind == "cpu"
     return Recipe(settings, method, dtype, target, processor() if packed else "", notices)
 

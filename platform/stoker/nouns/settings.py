@@ -15,6 +15,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from stoker.nouns.compression import (
+    Distillation,
+    Pruning,
+    read_distillation,
+    read_pruning,
+)
 from stoker.nouns.errors import InvalidFunction
 
 Name = TypeVar("Name", bound=StrEnum)
@@ -149,6 +155,32 @@ class ModelSettings(BaseModel):
         description="A file of texts, one a line, for methods that calibrate (`gptq`, `awq`). "
         "Must not be what the result is judged by.",
     )
+    prune: Pruning | None = Field(
+        default=None,
+        alias="STOKER_PRUNE",
+        description="What is taken out of the model before it is quantized: `layers:4` (how many "
+        "stay, evenly spaced) or `layers:0,2,5` (which), `magnitude:0.3` (a share of each matrix's "
+        "weights), `2:4` (two of every four), separated by commas. Empty: nothing.",
+    )
+    distill: Distillation | None = Field(
+        default=None,
+        alias="STOKER_DISTILL",
+        description="Teaches what is left of the model, or STOKER_DISTILL_STUDENT, what the "
+        "original says: `features` for vectors, `soft-labels` for what has logits, then `steps=`, "
+        "`epochs=`, `batch=`, `rate=`, `temperature=`, `seed=`. Empty: nothing is taught.",
+    )
+    distill_data: str = Field(
+        default="",
+        alias="STOKER_DISTILL_DATA",
+        description="A file of texts, one a line, that the student is taught on: a path or "
+        "`package://<module>/<path>`. Must not be what the result is judged by.",
+    )
+    distill_student: str = Field(
+        default="",
+        alias="STOKER_DISTILL_STUDENT",
+        description="Another model to be taught, where it is not the pruned original: named like "
+        "STOKER_MODEL, with the same vocabulary.",
+    )
     dtype: Dtype = Field(
         default=Dtype.AUTO,
         alias="STOKER_DTYPE",
@@ -219,6 +251,16 @@ class ModelSettings(BaseModel):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(re.split(r"[,\s]+", value.strip())) if isinstance(value, str) and value else ()
+
+    @field_validator("prune", mode="before")
+    @classmethod
+    def _pruning(cls, value: Any) -> Any:
+        return read_pruning(value) if isinstance(value, str) else value
+
+    @field_validator("distill", mode="before")
+    @classmethod
+    def _distillation(cls, value: Any) -> Any:
+        return read_distillation(value) if isinstance(value, str) else value
 
     @field_validator("device_map")
     @classmethod

@@ -28,6 +28,10 @@ VARIABLES = {
     "quantization": "STOKER_QUANTIZATION",
     "quantization_skip": "STOKER_QUANTIZATION_SKIP",
     "calibration": "STOKER_CALIBRATION",
+    "prune": "STOKER_PRUNE",
+    "distill": "STOKER_DISTILL",
+    "distill_data": "STOKER_DISTILL_DATA",
+    "distill_student": "STOKER_DISTILL_STUDENT",
     "dtype": "STOKER_DTYPE",
     "attention": "STOKER_ATTENTION",
     "device_map": "STOKER_DEVICE_MAP",
@@ -90,6 +94,10 @@ def gpu(
     quantization: str | None = None,
     quantization_skip: str | Sequence[str] | None = None,
     calibration: str | os.PathLike[str] | None = None,
+    prune: str | Sequence[str] | None = None,
+    distill: str | None = None,
+    distill_data: str | os.PathLike[str] | None = None,
+    distill_student: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
     attention: str | None = None,
     device_map: str | Mapping[str, Any] | None = None,
@@ -133,6 +141,11 @@ def gpu(
             and others (docs/quantization.md).
         quantization_skip: modules that stay in the higher precision, names or patterns.
         calibration: a file of texts, for methods that calibrate.
+        prune: what is taken out of the model: ``layers:4``, ``magnitude:0.3``, ``2:4``
+            (docs/compression.md).
+        distill: how what is left is taught by the original: ``features`` or ``soft-labels``.
+        distill_data: the file of texts that it is taught on.
+        distill_student: another model that is taught in its place.
         dtype: of the activations, and of what is not quantized.
         attention: the implementation; ``auto`` is the best that the device has.
         device_map: how the model is spread over a worker's devices: ``auto`` and accelerate's

@@ -295,10 +295,11 @@ async def test_the_weights_of_a_local_model_count_where_nothing_is_declared(
     client = make_client(snapshot=devices(a=16))
     await client.post("/api/v1/projects", json={"metadata": {"name": "shop"}})
 
-    async def answer(quantization: str) -> httpx.Response:
+    async def answer(quantization: str, prune: str = "") -> httpx.Response:
         env = [
             {"name": "STOKER_MODEL", "value": str(model)},
             {"name": "STOKER_QUANTIZATION", "value": quantization},
+            {"name": "STOKER_PRUNE", "value": prune},
         ]
         http = {"kind": "http", "maxWorkers": 8}
         resources = {"limits": {"nvidia.com/gpu": 1}}
@@ -309,7 +310,10 @@ async def test_the_weights_of_a_local_model_count_where_nothing_is_declared(
     refused = await answer("none")
     assert refused.status_code == 400
     assert f"8 workers of 3.0 GiB (the weights of {model} in none)" in refused.json()["detail"]
+    assert (await answer("none", "magnitude:0.5")).status_code == 400
     assert (await answer("int8")).status_code == 200
+    # How much smaller a model of fewer layers is, only its preparation will tell.
+    assert (await answer("none", "layers:1")).status_code == 200
 
 
 @pytest.mark.usefixtures("settling")

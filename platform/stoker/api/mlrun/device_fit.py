@@ -37,6 +37,8 @@ def least_bytes(config: FunctionConfig) -> tuple[int, str]:
         return 0, ""
     with suppress(UnusableModel, InvalidFunction, OSError):
         settings = ModelSettings.read(config.env)
+        if settings.distill_student or (settings.prune and settings.prune.shortens):
+            return 0, ""  # what is left is known once it is prepared
         found = find(name, local=True, pickled=settings.pickled_weights)
         # What a GGUF becomes is hardly smaller than the file, which is quantized already.
         share = 1 if found.gguf else _LEAST_SHARE.get(settings.quantization, 1)

@@ -80,7 +80,7 @@ def _reason(
         return "convolution"
     if type(module) is not nn.Linear:
         return "table" if _is_table(module) else "kind"
-    if _is_head(model, name):
+    if is_head(model, name):
         return "head"
     if (
         method in ("int4", "nf4", "fp4", "int8-dynamic")
@@ -99,7 +99,7 @@ def _is_table(module: nn.Module) -> bool:
     return all(one.shape[0] == 1 for one in own)
 
 
-def _is_head(model: nn.Module, name: str) -> bool:
+def is_head(model: nn.Module, name: str) -> bool:
     """Outside the base model: small, or tied to the embedding, and the most sensitive of all."""
     prefix = str(getattr(model, "base_model_prefix", ""))
     return bool(prefix) and hasattr(model, prefix) and not name.startswith(f"{prefix}.")
