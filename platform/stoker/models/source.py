@@ -73,7 +73,7 @@ def find(name: str, *, local: bool = False, pickled: str = "") -> Source:
 
 def _place(name: str, local: bool, pickled: str) -> Path:
     if name.startswith(PACKAGE_SCHEME):
-        return _in_package(name)
+        return in_package(name)
     if Path(name).expanduser().exists():
         return Path(name).expanduser().resolve()
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
@@ -93,19 +93,22 @@ def _gguf(name: str, file: Path) -> Source:
     return Source(name, file.parent, _stamp(file.parent, gguf=file.name), gguf=file.name)
 
 
-def _in_package(name: str) -> Path:
+def in_package(name: str, variable: str = "STOKER_MODEL") -> Path:
+    """The file or folder that a ``package://<module>/<path>`` means; the package is not imported.
+
+    Raises:
+        UnusableModel: it is not there, with the variable that asked for it.
+    """
     module, _, path = name.removeprefix(PACKAGE_SCHEME).partition("/")
     if not module or "." in module:
-        raise UnusableModel(
-            f"STOKER_MODEL must be package://<top-level module>/<path>, was {name!r}"
-        )
+        raise UnusableModel(f"{variable} must be package://<top-level module>/<path>, was {name!r}")
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise UnusableModel(f"STOKER_MODEL {name!r}: no package {module!r} is installed")
+        raise UnusableModel(f"{variable} {name!r}: no package {module!r} is installed")
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     folder = (root / path).resolve()
     if not folder.is_relative_to(root) or not folder.exists():
-        raise UnusableModel(f"STOKER_MODEL {name!r}: {module!r} has no folder {path!r}")
+        raise UnusableModel(f"{variable} {name!r}: {module!r} has no folder {path!r}")
     return folder
 
 
