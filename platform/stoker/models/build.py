@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.models import fidelity, probes
+from stoker.models.calibration import Texts
 from stoker.models.compress import alive
 from stoker.models.gguf import dequantized
 from stoker.models.layout import Layout, read_layout
-from stoker.models.manifest import Fidelity, Manifest, Quantized
+from stoker.models.manifest import Calibrated, Fidelity, Manifest, Quantized
 from stoker.models.original import load_config, load_original
 from stoker.models.prepared import open_module, save_module, torch_dtype
 from stoker.models.recipe import Recipe
@@ -23,6 +24,7 @@ from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Task
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".onnx", ".msgpack")
@@ -30,6 +32,7 @@ _OWN = frozenset({"config.json", "generation_config.json", "manifest.json"})
 _LARGE = 4 << 30
 """Above so many bytes of weights the original is compared as it is, not widened to fp32."""
 _CHUNK = 1 << 24
+_CALIBRATION_TEXTS = 1024
 
 
 class Build:
@@ -163,7 +166,7 @@ class Build:
             self.progress(f"saving the weights, {len(changed)} modules converted")
             manifest = manifest.model_copy(update={"replaced": changed})
         else:
-            manifest = self._quantized(module, manifest)
+            manifest = self._quantized(module, folder, manifest)
             self.progress("saving the weights")
         save_module(module, folder)
         return manifest
@@ -181,36 +184,58 @@ class Build:
         changed = [name for name, one in module.named_parameters() if one.dtype != kept[name]]
         return sorted({name.rpartition(".")[0] for name in changed})
 
-    def _quantized(self, module: PreTrainedModel, manifest: Manifest) -> Manifest:
-        from stoker.models.quantize import make, plan
+    def _quantized(self, module: PreTrainedModel, folder: Path, manifest: Manifest) -> Manifest:
+        from stoker.models.quantize import calibrated, make, plan
 
         method, device = self.recipe.method.name, self.recipe.target.kind
         planned = plan.plan(module, method, self.recipe.settings.skip, device=device)
         self._tell(list(planned.replace), list(planned.reasons))
-        modules: dict[str, Quantized] = make.replace(
-            module, planned, method, device=device, progress=self.progress
-        )
+        modules: dict[str, Quantized]
+        facts: Calibrated | None = None
+        if self.recipe.texts is None:
+            modules = make.replace(module, planned, method, device=device, progress=self.progress)
+        else:
+            rows, facts = self._shown(module, folder, self.recipe.texts)
+            modules = calibrated.replace(
+                module, planned, method, rows, device=device, progress=self.progress
+            )
         return manifest.model_copy(
             update={
                 "modules": modules,
                 "replaced": sorted(modules),
                 "skipped": sorted(planned.reasons),
                 "reasons": planned.reasons,
+                "calibration": facts,
             }
         )
+
+    def _shown(
+        self, module: PreTrainedModel, folder: Path, texts: Texts
+    ) -> tuple[list[dict[str, torch.Tensor]], Calibrated]:
+        """The texts as the model's inputs, from the first on, as many as are worth their time."""
+        from stoker.models.quantize.calibrated import TOKENS
+
+        trust = self.recipe.settings.trust_remote_code
+        chosen, tokens = [], 0
+        for row in probes.rows(module, folder, texts.lines[:_CALIBRATION_TEXTS], trust=trust):
+            if tokens >= TOKENS[self.recipe.method.name]:
+                break
+            chosen.append(row)
+            tokens += row["input_ids"].numel()
+        texts.write(folder)
+        facts = texts.facts(len(chosen), tokens)
+        self.progress(f"calibrating on {facts.used} of {facts.texts} texts, {facts.tokens} tokens")
+        return chosen, facts
 
     def _tell(self, replaced: list[str], skipped: list[str]) -> None:
         self.progress(f"{len(replaced)} modules replaced, {len(skipped)} skipped")
 
-    def _compared(self, folder: Path, manifest: Manifest) -> Fidelity | None:
+    def _compared(self, folder: Path, manifest: Manifest) -> Fidelity:
         """Compares what was written, read back from disk, with the original in fp32.
 
         Raises:
             UnusableModel: it differs too much, or is not what was meant to be written.
         """
-        if self.recipe.target.kind == "cuda" and _packed_for_cards(manifest):
-            self.progress("not compared with the original: only a card can run it")
-            return None
         self.progress("comparing it, as it was written, with the original")
         compared = self._encoders if self._encoder else self._heads
         found = compared(folder, manifest, self.source)
@@ -294,12 +319,6 @@ def read_seconds(folder: Path) -> float:
 def _weights(folder: Path) -> list[Path]:
     patterns = ("*.safetensors", "*.onnx", "*.onnx.data")
     return [path for pattern in patterns for path in folder.glob(pattern)]
-
-
-def _packed_for_cards(manifest: Manifest) -> bool:
-    import torch
-
-    return manifest.method == "int4" and not torch.cuda.is_available()
 
 
 def _is_kept(path: Path) -> bool:

@@ -12,7 +12,7 @@ from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Dtype, Quantization, Task
 
 MANIFEST = "manifest.json"
-Backend = Literal["torch", "torchao", "bitsandbytes", "onnxruntime"]
+Backend = Literal["torch", "torchao", "bitsandbytes", "onnxruntime", "neural-compressor"]
 
 
 class Fidelity(BaseModel):
@@ -48,6 +48,24 @@ class Quantized(BaseModel):
     packed: bool = False
 
 
+class Calibrated(BaseModel):
+    """What a method calibrated on; `stoker.models.seen_texts` has the texts' fingerprints.
+
+    Attributes:
+        texts: different ones that the declared file has.
+        used: of them, from the first on, that the model was shown.
+        tokens: that those had together.
+        digest: SHA-256 of the file.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    texts: int
+    used: int
+    tokens: int
+    digest: str
+
+
 class Manifest(BaseModel):
     """How a checkpoint was made, and what it is.
 
@@ -61,6 +79,7 @@ class Manifest(BaseModel):
         skipped: modules with a weight matrix that was left as it was.
         reasons: why each of those was.
         modules: how to build those that are not plain torch.
+        calibration: what it was calibrated on, where the method does.
         seconds: what the preparation took.
         read_seconds: to read the weights once from the page cache, where it was prepared.
         dimension: length of the vectors.
@@ -87,6 +106,7 @@ class Manifest(BaseModel):
     skipped: list[str] = Field(default_factory=list)
     reasons: dict[str, str] = Field(default_factory=dict)
     modules: dict[str, Quantized] = Field(default_factory=dict)
+    calibration: Calibrated | None = None
     seconds: float = 0.0
     read_seconds: float = 0.0
     libraries: dict[str, str] = Field(default_factory=dict)

@@ -24,6 +24,7 @@ class Method:
         dtypes: float types that its activations may have, best first; empty: any.
         dtype: the one that it always has.
         packs: whether weights lie in the order of one CPU's kernels.
+        calibrates: whether it looks at texts.
     """
 
     backend: Backend
@@ -31,6 +32,7 @@ class Method:
     dtypes: tuple[Dtype, ...] = ()
     dtype: Dtype | None = None
     packs: bool = False
+    calibrates: bool = False
 
 
 _HALVES = (Dtype.BF16, Dtype.FP16, Dtype.FP32)
@@ -51,6 +53,8 @@ _CPU = _CASTS | {
     Quantization.NF4: Method("bitsandbytes", "nf4", _ON_CPU, packs=True),
     Quantization.FP4: Method("bitsandbytes", "fp4", _ON_CPU, packs=True),
     Quantization.FP8: Method("torchao", "fp8", _ON_CPU),
+    Quantization.GPTQ: Method("neural-compressor", "gptq", _ON_CPU, packs=True, calibrates=True),
+    Quantization.AWQ: Method("torchao", "awq", _ON_CPU, packs=True, calibrates=True),
 }
 _CPU_ENCODER = _CPU | {
     # Whose int8 scales activations as they come, so that it is what int8-dynamic asks for too.
@@ -64,22 +68,24 @@ _CUDA = _CASTS | {
     Quantization.NF4: Method("bitsandbytes", "nf4", _HALVES),
     Quantization.FP4: Method("bitsandbytes", "fp4", _HALVES),
     Quantization.FP8: Method("torchao", "fp8", _HALVES),
+    Quantization.GPTQ: Method("neural-compressor", "gptq", (Dtype.BF16,), calibrates=True),
+    Quantization.AWQ: Method("torchao", "awq", (Dtype.BF16,), calibrates=True),
 }
 _LEAST_CAPABILITY = {
     Quantization.BF16: (8, 0),
     Quantization.INT8_DYNAMIC: (7, 5),
     Quantization.INT4: (8, 0),
     Quantization.FP8: (8, 0),
+    Quantization.GPTQ: (8, 0),
+    Quantization.AWQ: (8, 0),
 }
 _OLDER_CARD = {
     Quantization.BF16: Quantization.FP16,
     Quantization.INT8_DYNAMIC: Quantization.INT8,
     Quantization.INT4: Quantization.NF4,
     Quantization.FP8: Quantization.INT8,
-}
-_MISSING = {
-    Quantization.GPTQ: ("gptqmodel", Quantization.INT4),
-    Quantization.AWQ: ("gptqmodel", Quantization.INT4),
+    Quantization.GPTQ: Quantization.NF4,
+    Quantization.AWQ: Quantization.NF4,
 }
 _CPU_NOTICES = {
     Quantization.FP16: "fp16 is slow on a CPU: the weights are kept in bf16, which has the same "
@@ -102,12 +108,6 @@ def method_for(
     Raises:
         UnusableModel: there is none, with the nearest that works.
     """
-    if quantization in _MISSING:
-        library, nearest = _MISSING[quantization]
-        raise UnusableModel(
-            f"STOKER_QUANTIZATION={quantization} is not available: it needs {library}, which "
-            f"Stoker does not drive yet; the nearest that works is {str(nearest)!r}"
-        )
     if target.kind == "cpu":
         table = _CPU_ENCODER if encoder else _CPU
         notice = _CPU_NOTICES.get(quantization)

@@ -34,13 +34,22 @@ def place(
     """
     module = with_attention(opened, manifest, settings.attention, target)
     if not settings.device_map:
-        return module if target.kind == "cpu" else module.to("cuda")
+        return module if target.kind == "cpu" else _tiled(module.to("cuda"))
     try:
-        return _dispatched(module, folder, settings, target)
+        return _tiled(_dispatched(module, folder, settings, target))
     except (ValueError, RuntimeError, KeyError) as exc:
         raise UnusableModel(
             f"STOKER_DEVICE_MAP={settings.device_map} cannot be carried out: {exc}"
         ) from exc
+
+
+def _tiled(module: PreTrainedModel) -> PreTrainedModel:
+    """Int4 weights that have reached a card, in its own order: what is stored fits any."""
+    for one in module.modules():
+        tile = getattr(one, "for_card", None)
+        if tile is not None and one.qdata.is_cuda:
+            tile()
+    return module
 
 
 def with_attention(

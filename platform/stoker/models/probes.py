@@ -42,16 +42,23 @@ def _inputs(module: PreTrainedModel, task: Task, folder: Path, trust: bool) -> l
     return _texts(module, folder, trust)
 
 
-def _texts(module: PreTrainedModel, folder: Path, trust: bool) -> list[dict[str, Any]]:
+def rows(
+    module: PreTrainedModel, folder: Path, texts: Sequence[str], *, trust: bool = False
+) -> list[dict[str, torch.Tensor]]:
+    """Each text as a model's inputs, cut at its context and at 512 tokens."""
     tokenizer = open_tokenizer(folder, trust=trust)
     longest = int(getattr(module.config, "max_position_embeddings", 512) or 512)
-    rows = [
+    made = [
         dict(tokenizer(text, return_tensors="pt", truncation=True, max_length=min(longest, 512)))
-        for text in TEXTS
+        for text in texts
     ]
     return [
-        {"input_ids": row["input_ids"], "attention_mask": row["attention_mask"]} for row in rows
+        {"input_ids": row["input_ids"], "attention_mask": row["attention_mask"]} for row in made
     ]
+
+
+def _texts(module: PreTrainedModel, folder: Path, trust: bool) -> list[dict[str, torch.Tensor]]:
+    return rows(module, folder, TEXTS, trust=trust)
 
 
 def _noise(module: PreTrainedModel, shape: tuple[int, ...]) -> list[dict[str, Any]]:

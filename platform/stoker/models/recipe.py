@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
-from stoker.models import device
+from stoker.models import calibration, device
 from stoker.models.compress import compression
 from stoker.models.device import Target
 from stoker.models.manifest import Backend
@@ -17,22 +17,27 @@ from stoker.models.methods import Method, method_for
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Attention, Dtype, ModelSettings, Quantization, Task
 
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 """Raised when a recipe's result changes, so that what older versions prepared is not taken."""
 
 _LIBRARIES: dict[Backend, tuple[str, ...]] = {
     "torch": ("torch", "transformers", "safetensors", "tokenizers"),
     "torchao": ("torchao", "torch", "transformers", "safetensors", "tokenizers"),
     "bitsandbytes": ("bitsandbytes", "torch", "transformers", "safetensors", "tokenizers"),
+    "neural-compressor": (
+        "neural-compressor", "torchao", "torch", "transformers", "safetensors", "tokenizers",
+    ),
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript", "torch", "transformers", "tokenizers"),
-}
+}  # fmt: skip
 _RUNS_IN: dict[Backend, str] = {
     "torch": "torch",
     "torchao": "torch",  # quantizes; what it made is computed by torch's own operators
     "bitsandbytes": "bitsandbytes",
+    "neural-compressor": "torch",
     "onnxruntime": "onnxruntime",
 }
 _CALIBRATES = frozenset({Quantization.GPTQ, Quantization.AWQ})
+_WITHOUT_TEXTS = frozenset({Task.IMAGE_CLASSIFICATION, Task.AUTOMATIC_SPEECH_RECOGNITION})
 _OF_CASTS = {
     Quantization.FP32: Dtype.FP32, Quantization.BF16: Dtype.BF16, Quantization.FP16: Dtype.FP16,
 }  # fmt: skip
@@ -49,6 +54,7 @@ class Recipe:
         target: the device.
         processor: of the CPU that weights are packed for; empty where they are not.
         notices: what the user should know, a line each.
+        texts: what it calibrates on, where the method does.
     """
 
     settings: ModelSettings
@@ -57,6 +63,7 @@ class Recipe:
     target: Target
     processor: str = ""
     notices: tuple[str, ...] = ()
+    texts: calibration.Texts | None = None
 
     @property
     def backend(self) -> Backend:
@@ -90,6 +97,7 @@ class Recipe:
             RECIPE_VERSION, chosen.task, chosen.quantization, self.backend, self.method.name,
             self.dtype, str(self.target), self.processor, list(chosen.skip),
             chosen.pickled_weights, chosen.trust_remote_code, *compression.facts(chosen),
+            self.texts.digest if self.texts else "",
         ]  # fmt: skip
 
 
@@ -108,7 +116,24 @@ def choose(settings: ModelSettings, target: Target | None = None) -> Recipe:
     compression.check(settings)
     notices += compression.notices(settings)
     packed = method.packs and target.kind == "cpu"
-    return Recipe(settings, method, dtype, target, processor() if packed else "", notices)
+    texts = _texts(settings) if method.calibrates else None
+    return Recipe(settings, method, dtype, target, processor() if packed else "", notices, texts)
+
+
+def _texts(settings: ModelSettings) -> calibration.Texts:
+    name = settings.quantization
+    if settings.task in _WITHOUT_TEXTS:
+        raise _refusal(
+            "STOKER_QUANTIZATION", name,
+            f"calibrates on texts, and {settings.task} takes none", "'int4'",
+        )  # fmt: skip
+    if not settings.calibration:
+        raise UnusableModel(
+            f"STOKER_QUANTIZATION={name} calibrates on texts like those that the model will get: "
+            "STOKER_CALIBRATION must name a file of them, one a line (a path, or "
+            "package://<module>/<path>); what needs none is 'int4'"
+        )
+    return calibration.read(settings.calibration)
 
 
 def _refuse_unacted(settings: ModelSettings, target: Target) -> None:

@@ -52,8 +52,6 @@ def test_one_declaration_is_the_right_back_end_of_each_device(
 @pytest.mark.parametrize(
     ("quantization", "device", "nearest"),
     [
-        ("gptq", CPU, "int4"),
-        ("awq", HOPPER, "int4"),
         ("bf16", TURING, "fp16"),
         ("int4", TURING, "nf4"),
         ("fp8", TURING, "int8"),

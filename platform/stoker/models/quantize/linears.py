@@ -102,7 +102,12 @@ class Int8DynamicLinear(Int8Linear):
 
 
 class Int4Linear(QuantizedLinear):
-    """Weights int4 with a scale and a zero point a group, in the order of torch's kernels."""
+    """Weights int4 with a scale and a zero point a group.
+
+    Packed, they lie in the order of torch's kernel for one CPU. Otherwise two a byte, as any device
+    can read them: a card has them in its own tiles once `for_card` was called, and a CPU packs them
+    anew at each call, which is for comparing what was made for a card and not for serving.
+    """
 
     TENSORS: ClassVar[tuple[str, ...]] = ("qdata", "scale_and_zero")
     qdata: torch.Tensor
@@ -112,15 +117,40 @@ class Int4Linear(QuantizedLinear):
         """See `QuantizedLinear.product`."""
         aten, rows = torch.ops.aten, rows.contiguous()
         if rows.device.type == "cpu":
+            qdata = self.qdata if self.packed else packed_for_cpu(levels_of(self.qdata))
             group = self.in_features // self.scale_and_zero.shape[0]
-            y = aten._weight_int4pack_mm_for_cpu(rows, self.qdata, group, self.scale_and_zero)
+            y = aten._weight_int4pack_mm_for_cpu(rows, qdata, group, self.scale_and_zero)
         else:
-            group = INT4_GROUP
-            padded = self.scale_and_zero.shape[0] * group  # tiles are 1024 wide on a card
+            tiles, scales = self._on_card()
+            padded = scales.shape[0] * INT4_GROUP
             rows = functional.pad(rows, (0, padded - self.in_features))
-            y = aten._weight_int4pack_mm(rows, self.qdata, group, self.scale_and_zero)
+            y = aten._weight_int4pack_mm(rows, tiles, INT4_GROUP, scales)
         product: torch.Tensor = y[:, : self.out_features]
         return product
+
+    def for_card(self) -> None:
+        """Puts the weight, which is on a card, into the order of its kernel; once."""
+        if self.qdata.ndim == _PLAIN:
+            tiles, scales = self._on_card()
+            self.qdata = nn.Parameter(tiles, requires_grad=False)
+            self.scale_and_zero = nn.Parameter(scales, requires_grad=False)
+
+    def _on_card(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.qdata.ndim != _PLAIN:
+            return self.qdata, self.scale_and_zero
+        qdata, scales = padded_for_card(self.qdata, self.scale_and_zero)
+        return torch.ops.aten._convert_weight_to_int4pack(qdata, _INNER_TILES), scales
+
+
+class ScaledInt4Linear(Int4Linear):
+    """The same, of a weight whose columns were scaled before, and the activations against it."""
+
+    TENSORS: ClassVar[tuple[str, ...]] = ("qdata", "scale_and_zero", "pre_scale")
+    pre_scale: torch.Tensor
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """See `QuantizedLinear.product`."""
+        return super().product(rows * self.pre_scale.to(rows.dtype))
 
 
 class FourBitLinear(QuantizedLinear):
@@ -156,6 +186,48 @@ class Fp4Linear(FourBitLinear):
     KIND: ClassVar[str] = "fp4"
 
 
+def two_a_byte(levels: torch.Tensor) -> torch.Tensor:
+    """Whole numbers 0…15 [rows, columns] as bytes [rows, columns / 2].
+
+    >>> two_a_byte(torch.tensor([[1, 2, 15, 0]])).tolist()
+    [[18, 240]]
+    """
+    return (levels[:, ::2] << 4 | levels[:, 1::2]).to(torch.uint8).contiguous()
+
+
+def levels_of(bytes_: torch.Tensor) -> torch.Tensor:
+    """The reverse of `two_a_byte`, int32.
+
+    >>> levels_of(torch.tensor([[18, 240]], dtype=torch.uint8)).tolist()
+    [[1, 2, 15, 0]]
+    """
+    wide = bytes_.to(torch.int32)
+    return torch.stack((wide >> 4, wide & 15), dim=-1).flatten(1)
+
+
+def packed_for_cpu(levels: torch.Tensor) -> torch.Tensor:
+    """In the order of torch's kernel for this CPU."""
+    packed: torch.Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(
+        levels.to(torch.int32), 1
+    )
+    return packed
+
+
+def padded_for_card(qdata: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows in eights and columns in 1024s, which is what a card's tiles hold.
+
+    >>> q, s = padded_for_card(torch.ones(12, 32, dtype=torch.uint8), torch.ones(1, 12, 2))
+    >>> q.shape, s.shape, float(s.sum())
+    (torch.Size([16, 512]), torch.Size([16, 16, 2]), 24.0)
+    """
+    rows, half = qdata.shape
+    more_rows, more = -rows % _TILE_ROWS, -half % (_TILE_COLUMNS // 2)
+    qdata = functional.pad(qdata, (0, more, 0, more_rows))
+    # Scales of zero, and zero points with them: what pads weighs nothing.
+    scales = functional.pad(scales, (0, 0, 0, more_rows, 0, 2 * more // INT4_GROUP))
+    return qdata.contiguous(), scales.contiguous()
+
+
 def _aligned(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor, copied if it lies where torch's kernels for a CPU would crash."""
     if tensor.is_meta or tensor.data_ptr() % ALIGNED == 0:
@@ -167,11 +239,16 @@ INT4_GROUP = 64
 """Weights that share a scale: 32 costs as much memory as it gains in perplexity."""
 BLOCK = 64
 """bitsandbytes' default."""
+_PLAIN = 2
+"""Dimensions of int4 weights that are not in a card's tiles."""
+_INNER_TILES, _TILE_ROWS, _TILE_COLUMNS = 8, 8, 1024
 
 SCHEMES: dict[str, type[QuantizedLinear]] = {
     "int8": Int8Linear,
     "int8-dynamic": Int8DynamicLinear,
     "int4": Int4Linear,
+    "gptq": Int4Linear,
+    "awq": ScaledInt4Linear,
     "nf4": FourBitLinear,
     "fp4": Fp4Linear,
     "fp8": Float8Linear,

@@ -17,6 +17,8 @@ from stoker.models.quantize.linears import (
     SCHEMES,
     QuantizedLinear,
     bitsandbytes,
+    packed_for_cpu,
+    two_a_byte,
 )
 from stoker.models.quantize.plan import Plan
 from stoker.nouns.errors import UnusableModel
@@ -67,43 +69,60 @@ def rebuilt(linear: nn.Linear, how: Quantized, tensors: Tensors) -> QuantizedLin
 def _make(linear: nn.Linear, method: str, device: str) -> tuple[Tensors, bool]:
     if method in ("nf4", "fp4"):
         return _four_bit(linear, method, device)
-    weight = _by_torchao(linear, method, device)
     if method == "int4":
-        return {"qdata": weight.qdata, "scale_and_zero": weight.scale_and_zero}, device == "cpu"
+        return rounded(linear, device)
+    weight = _by_torchao(linear, method)
     # Weight-only scales are used in the activations' type; kept so, no forward converts them.
     narrow = torch.float32 if method == "int8-dynamic" else linear.weight.dtype
     return {"qdata": weight.qdata, "scale": weight.scale.flatten().to(narrow)}, False
 
 
-def _by_torchao(linear: nn.Linear, method: str, device: str) -> Any:
+def int4(
+    levels: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, *, device: str
+) -> tuple[Tensors, bool]:
+    """Tensors of `Int4Linear`, for a device that need not be here.
+
+    Args:
+        levels: whole numbers 0…15 [rows, columns].
+        scale: [rows, groups].
+        zero: [rows, groups], in the weight's own unit: a weight is ``(level - 8) * scale + zero``.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        The tensors, and whether they lie in the order of this CPU's kernel.
+    """
+    qdata = packed_for_cpu(levels) if device == "cpu" else two_a_byte(levels.to(torch.int32))
+    both = torch.stack((scale, zero), dim=-1).transpose(0, 1).contiguous()
+    return {"qdata": qdata, "scale_and_zero": both}, device == "cpu"
+
+
+def rounded(linear: nn.Linear, device: str) -> tuple[Tensors, bool]:
+    """Int4 by rounding each weight to the nearest level of its group, as torchao chooses them."""
+    torchao()
+    from torchao.quantization import quant_primitives as torchaos
+
+    weight, block = linear.weight.detach(), [1, INT4_GROUP]
+    scale, zero = torchaos._choose_qparams_affine_tinygemm(
+        weight, torchaos.MappingType.ASYMMETRIC, block, torch.int32, 0, 15, 1e-6, None, weight.dtype
+    )
+    levels = torchaos._quantize_affine_tinygemm(weight, block, scale, zero, torch.int32, 0, 15)
+    rows = weight.shape[0]
+    return int4(levels, scale.reshape(rows, -1), zero.reshape(rows, -1), device=device)
+
+
+def _by_torchao(linear: nn.Linear, method: str) -> Any:
     """The layer's weight as torchao's tensor, of which only the plain tensors are taken."""
     quantization = torchao()
     copy = nn.Linear(linear.in_features, linear.out_features, bias=False, device="meta")
     copy.weight = nn.Parameter(linear.weight.detach(), requires_grad=False)
     holder = nn.Sequential(copy)
-    if method == "int4":
-        config = _int4_config(quantization, device)
-        holder = holder.to(device)  # a card packs its own tiles
-    else:
-        names = {
-            "int8": "Int8WeightOnlyConfig",
-            "int8-dynamic": "Int8DynamicActivationInt8WeightConfig",
-            "fp8": "Float8WeightOnlyConfig",
-        }
-        config = getattr(quantization, names[method])()
-    quantization.quantize_(holder, config)
+    names = {
+        "int8": "Int8WeightOnlyConfig",
+        "int8-dynamic": "Int8DynamicActivationInt8WeightConfig",
+        "fp8": "Float8WeightOnlyConfig",
+    }
+    quantization.quantize_(holder, getattr(quantization, names[method])())
     return holder[0].weight
-
-
-def _int4_config(quantization: Any, device: str) -> Any:
-    if device == "cuda":
-        # Untried: no card was at hand. Tiles for torch's own _weight_int4pack_mm.
-        return quantization.Int4WeightOnlyConfig(
-            group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d"
-        )
-    from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
-
-    return PrototypeInt4WeightOnlyConfig(group_size=INT4_GROUP)
 
 
 def _four_bit(linear: nn.Linear, method: str, device: str) -> tuple[Tensors, bool]:

@@ -16,6 +16,9 @@ _SMALL = 0.01
 are parameters) may stay without being declared."""
 
 
+_GROUPED = frozenset({"int4", "gptq", "awq"})
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Attributes: ``replace`` are names of modules; ``reasons`` says why each other one stays."""
@@ -83,12 +86,12 @@ def _reason(
     if is_head(model, name):
         return "head"
     if (
-        method in ("int4", "nf4", "fp4", "int8-dynamic")
+        method in ("nf4", "fp4", "int8-dynamic")
         and device == "cuda"
         and (module.in_features % 8 or module.out_features % 8)
     ):
         return "shape"
-    if method == "int4" and (module.in_features % INT4_GROUP or module.out_features % 16):
+    if method in _GROUPED and (module.in_features % INT4_GROUP or module.out_features % 16):
         return "shape"
     return ""
 
