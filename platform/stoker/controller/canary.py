@@ -49,10 +49,20 @@ class Canaries:
 
     def spec_for(self, live: Live, candidate: Revision) -> CanarySpec | None:
         """How the candidate is to be tried out; None: it serves as soon as it is ready."""
-        serving = live.record.serving
-        if serving is None or serving.config.spec.disable or candidate.config.spec.disable:
-            return None
-        return candidate.config.canary
+        return None if self.why_not(live, candidate) else candidate.config.canary
+
+    def why_not(self, live: Live, candidate: Revision) -> str:
+        """Why it is not tried out although it says so; empty where it is, or says nothing."""
+        serving, config = live.record.serving, candidate.config
+        if config.canary is None:
+            return ""
+        if serving is None:
+            return "nothing serves yet"
+        if serving.config.spec.disable or config.spec.disable:
+            return "a disabled revision has no traffic to share"
+        if config.stream_triggers and not config.declares_http:
+            return "records of queues are not shared"
+        return ""
 
     def obstacle(self, live: Live, candidate: Revision) -> str:
         """Why both revisions can never run at once; empty when they can."""
@@ -62,6 +72,15 @@ class Canaries:
         if _fit_together(ledger, serving, candidate) or not ledger.could_fit(candidate):
             return ""
         return self.refusal(live, candidate)
+
+    def is_shut_out(self, live: Live, candidate: Revision) -> bool:
+        """Whether the replicas of what serves leave no room for it, whoever else would go."""
+        ledger, own = self._world.ledger, {replica.id for replica in self._stable(live)}
+        everybody = frozenset(self._world.replicas)
+        return (
+            ledger.fit(candidate, without=everybody) is not None
+            and ledger.fit(candidate, without=everybody - own) is None
+        )
 
     def refusal(self, live: Live, candidate: Revision) -> str:
         """What a canary needs beside what there is."""

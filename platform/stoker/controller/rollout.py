@@ -86,8 +86,8 @@ class Rollouts:
         self._change(live, candidate.number, building)
         for line in advice(candidate.config, bool(self._world.ledger.capacity)):
             self._tell(live, candidate.number, line, "warning")
-        if candidate.config.canary and live.record.serving is None:
-            line = "nothing serves yet: it serves once it is ready, and is no canary"
+        if why := self._canaries.why_not(live, candidate):
+            line = f"{why}: it serves once it is ready, and is no canary"
             self._tell(live, candidate.number, line, "info")
         self._world.effects.build(live.record, self._world.computes_on(candidate.config))
 
@@ -139,13 +139,8 @@ class Rollouts:
         """It does not fit beside what runs: the old revision goes first, only where that helps."""
         ledger, number, config = self._world.ledger, rollout.number, candidate.config
         own = frozenset(r.id for r in self._world.replicas_of(live.name))
-        others = frozenset(self._world.replicas) - own
-        trial = self._canaries.spec_for(live, candidate)
+        tried = self._canaries.spec_for(live, candidate) is not None
         alone = ledger.fit(candidate, without=own)
-        own_in_the_way = (
-            ledger.fit(candidate, without=own | others) is not None
-            and ledger.fit(candidate, without=others) is None
-        )
         missing = ledger.missing(candidate)
         if missing:
             self.fail(live, FunctionState.ERROR, missing)
@@ -160,10 +155,10 @@ class Rollouts:
         ):
             # The old revision serves on while somebody else, who is idle, makes room.
             return
-        elif trial and own_in_the_way:
+        elif tried and self._canaries.is_shut_out(live, candidate):
             # To stop what serves for what is only tried out would cost the requests.
             self.fail(live, FunctionState.ERROR, self._canaries.refusal(live, candidate))
-        elif not trial and alone is not None and not rollout.recreate:
+        elif alone is not None and not rollout.recreate and not tried:
             rollout.recreate = True
             # Nobody else may take what the old revision gives up, or neither of the two would run.
             ledger.promise(live.name, alone[0], ledger.each(candidate))

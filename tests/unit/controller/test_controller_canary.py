@@ -112,6 +112,18 @@ def test_the_first_revision_is_no_canary(stage: Any) -> None:
     assert "nothing serves yet" in stage.log()
 
 
+def test_what_only_reads_queues_is_no_canary(stage: Any) -> None:
+    reads = {"kind": "v3ioStream", "url": "http://h/projects/shop/orders@readers"}
+    stage.serve()
+    number = deploy(stage, triggers={"in": reads})
+    stage.built(number)
+    (new,) = stage.world.replicas_of("fn", number)
+    stage.started(new)
+    stage.ready(new)
+    assert stage.record().serving.number == 2
+    assert "records of queues are not shared" in stage.log()
+
+
 def test_a_canary_that_cannot_start_leaves_everything_as_it_was(stage: Any) -> None:
     old = stage.serve()
     number = deploy(stage)
@@ -459,6 +471,19 @@ def test_a_canary_waits_for_room_that_another_function_has(gpus: Any) -> None:
     gpus.ready(new)
     assert gpus.record().canary is not None
     assert not old.draining
+
+
+def test_a_canary_waits_for_the_one_before_it_to_leave(gpus: Any) -> None:
+    gpus.serve(**gpu("10MiB"))
+    first = begin(gpus, **gpu("10MiB"))
+    gpus.built(deploy(gpus, **gpu("10MiB")))
+    assert first.draining
+    assert gpus.record().state is FunctionState.CONFIGURING
+    gpus.dies(first, status=0)
+    (second,) = gpus.world.replicas_of("fn", 3)
+    gpus.started(second)
+    gpus.ready(second)
+    assert gpus.record().canary.revision.number == 3
 
 
 def test_a_canary_is_refused_where_the_replicas_of_what_serves_leave_no_room(gpus: Any) -> None:
