@@ -24,8 +24,9 @@ CANARY = {
     "servingRevision": 3,
     "share": 0.05,
     "ranS": 12.0,
-    "spec": {"length_s": 300.0},
-    "evidence": {"canary": SIDE, "stable": SIDE, "mirrored": 7, "differing": 2},
+    "spec": {"length_s": 300.0, "mirror": 0.2},
+    "evidence": {"canary": SIDE, "stable": SIDE, "mirrored": 7, "differing": 2}
+    | {"mirror_failed": 1, "mirror_dropped": 3},
     "verdict": "40 of 50 requests",
     "asked": None,
 }
@@ -69,7 +70,7 @@ def test_a_status_shows_both_sides_and_the_history(control: Control) -> None:
     lines = shown.stdout.splitlines()
     assert lines[0] == "fn: revision 4 gets 5 % beside revision 3, for 12.0 s of 5m00s"
     assert lines[1] == "  canary   40 requests, 1 failed, p50 10 ms, p95 1.5 s"
-    assert lines[3] == "  mirrored 7, differing 2"
+    assert lines[3] == "  mirrored 7, differing 2, unanswered 1, not copied 3"
     assert lines[4] == "  40 of 50 requests"
     assert lines[5].endswith("revision 2 rolled back by stoker: slow\\x1b[2J")
     assert control.asked == [("GET", "/api/rollouts/fn", None)]
