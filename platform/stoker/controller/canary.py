@@ -79,12 +79,13 @@ class Canaries:
         now = self._world.clock.epoch()
         canary = Canary(revision=candidate, spec=spec, share=spec.share, started_at=now)
         who = candidate.who or ITSELF
-        why = f"{said(canary)}, for {spec.length_s:g} s and {spec.min_requests} requests"
+        length = f"for {spec.length_s:g} s and {spec.min_requests} requests"
+        why = f"{100 * spec.share:g} % of the requests, {length}"
         self._note(live, canary, End(Step.STARTED, who, why), Watch(candidate.number))
 
         def switch(record: FunctionRecord) -> FunctionRecord:
             logged = self._world.logged(
-                why,
+                f"{said(canary)}, {length}",
                 canary=canary.model_copy(update={"revision": record.candidate}),
                 candidate=None,
                 state=FunctionState.READY,

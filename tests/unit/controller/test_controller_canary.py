@@ -138,6 +138,20 @@ def test_a_canary_has_one_replica_and_more_only_by_its_share(stage: Any) -> None
     assert len(stage.world.replicas_of("fn", 2)) == 2
 
 
+def test_what_serves_is_not_scaled_by_the_canarys_work(stage: Any) -> None:
+    many = {"minReplicas": 1, "maxReplicas": 3}
+    stage.serve(**many)
+    new = begin(stage, 0.5, **many)
+    for _ in range(4):
+        report(stage, tally(0), in_flight=1, waiting=1, by_replica={new.id: 1})
+        stage.after(0.25)
+    assert len(stage.world.replicas_of("fn", 1)) == 1
+    for _ in range(4):
+        report(stage, tally(0), in_flight=1, waiting=1, by_replica={})
+        stage.after(0.25)
+    assert len(stage.world.replicas_of("fn", 1)) == 2
+
+
 # What is counted
 
 
@@ -380,6 +394,17 @@ def test_when_all_was_away_both_revisions_come_back(stage: Any) -> None:
     stage.effects.replicas.clear()
     other = stage.restart_controller()
     assert {replica.revision for replica in other.world.replicas.values()} == {1, 2}
+
+
+def test_a_reading_of_the_store_that_was_overtaken_brings_no_canary_back(stage: Any) -> None:
+    stage.serve()
+    begin(stage)
+    before = stage.record()
+    report(stage, tally(30, errors=30))
+    after = stage.record()
+    stage.happen(FunctionSeen("fn", before))
+    stage.happen(FunctionSeen("fn", after))
+    assert [step for step, _ in steps(stage)] == [Step.STARTED, Step.ROLLED_BACK]
 
 
 def test_an_end_that_the_store_did_not_take_is_asked_for_again(stage: Any) -> None:

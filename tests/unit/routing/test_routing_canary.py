@@ -251,3 +251,45 @@ async def test_a_rewritten_record_goes_on_with_its_counts_and_another_canary_beg
 def answer(wire: Any, stream: int, status: int) -> None:
     meta = orjson.dumps({"status": status, "headers": {}})
     wire.link.data_received(frame_with_meta(Kind.RESPONSE, stream, meta, b""))
+
+
+async def test_a_record_of_a_stream_is_never_dealt_to_a_canary_nor_counted(floor: Floor) -> None:
+    stable, fresh = await both(floor, tried(1.0))
+    call, _ = floor.make("record")
+    call.record = {
+        "kind": "v3ioStream",
+        "topic": "projects/shop/orders",
+        "shard": 0,
+        "shards": 1,
+        "offset": 1,
+        "time": 0.0,
+        "explicit": False,
+    }
+    floor.router.submit("echo", call)
+    assert (stable.ids, fresh.ids) == (["record"], [])
+    stable.respond(1)
+    assert tally(floor).stable.requests == 0
+
+
+async def test_a_stream_that_is_lost_with_its_worker_is_one_failure_of_that_revision(
+    floor: Floor,
+) -> None:
+    _, fresh = await both(floor, tried(1.0))
+    floor.ask()
+    fresh.say(Kind.HEAD, 1, {"status": 200, "headers": {}})
+    fresh.end()
+    counted = tally(floor)
+    assert (counted.canary.requests, counted.canary.errors) == (1, 1)
+    assert counted.stable.errors == 0
+
+
+async def test_a_request_that_was_refused_and_then_given_up_is_no_revisions_failure(
+    floor: Floor,
+) -> None:
+    floor.put(tried(1.0))
+    fresh = await floor.worker("new", revision=2)
+    _, asker = floor.ask(deadline_s=1.0)
+    fresh.say(Kind.BUSY, 1, {"reason": "draining"})
+    floor.clock.advance(1.1)
+    assert isinstance(asker.error, DeadlineExceeded)
+    assert tally(floor).canary.requests == 0
