@@ -39,6 +39,10 @@ def _holds(value: Any, mark: str) -> bool:
     return bool(value == mark)
 
 
+TEXT_FILES = ("STOKER_CALIBRATION", "STOKER_DISTILL_DATA")
+"""Variables of a recipe that name a file of texts, one a line, which it is made with."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

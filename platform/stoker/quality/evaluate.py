@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stoker.decide import gate
 from stoker.decide.pareto import front
+from stoker.nouns.errors import BadRequest
 from stoker.nouns.settings import ModelSettings
 from stoker.quality.accepted import Accepted
-from stoker.quality.declaration import Declaration, EvaluationSet, MetricBound, Recipe
+from stoker.quality.declaration import (
+    TEXT_FILES,
+    Declaration,
+    EvaluationSet,
+    MetricBound,
+    Recipe,
+    TextSource,
+)
 from stoker.quality.package import Package
 from stoker.quality.platform import Platform
 from stoker.quality.result import CandidateResult, Check, Differing, Measured, MetricResult
@@ -29,8 +37,6 @@ from stoker.quality.sets import LoadedSet, leaked, text_digest, texts_of
 from stoker.quality.trial import Trial, TrialFailed, trial
 
 Tell = Callable[[str], None]
-_TEXT_FILES = ("STOKER_CALIBRATION",)
-"""Variables of a recipe that name a file of texts, one a line, that it is made with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +162,9 @@ class Evaluation:
         findings = [*reference.problems, *gate.judge_sets_unchanged(before, now)]
         try:
             made_with = self._seen | self._own_texts(recipe)
-        except (OSError, UnicodeDecodeError) as exc:
+        except BadRequest as exc:
             made_with = self._seen
-            words = f"not known what the recipe was calibrated with: {exc}"
+            words = f"not known what the recipe was made with: {exc.message}"
             findings.append(gate.Finding("leak", False, words))
         for one in self.sets:
             name = one.declared.name
@@ -216,7 +222,7 @@ class Evaluation:
         env = self.package.env | recipe.variables
         return ModelSettings.read(env).quantization.is_cast
 
-    def _made_with(self, sources: Sequence[Any]) -> frozenset[str]:
+    def _made_with(self, sources: Iterable[TextSource]) -> frozenset[str]:
         return frozenset(
             text_digest(text)
             for source in sources
@@ -225,10 +231,8 @@ class Evaluation:
 
     def _own_texts(self, recipe: Recipe) -> frozenset[str]:
         env = self.package.env | recipe.variables
-        paths = [self.package.folder / env[name] for name in _TEXT_FILES if env.get(name)]
-        return frozenset(
-            text_digest(line) for path in paths for line in path.read_text().splitlines()
-        )
+        named = [env[name] for name in TEXT_FILES if env.get(name)]
+        return self._made_with(TextSource(source=one, format="lines") for one in named)
 
 
 def with_front(candidates: Sequence[CandidateResult]) -> list[CandidateResult]:

@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stoker.models.device import Target, cpu
+from stoker.models.device import BUILD_DEVICE, Target, target
 from stoker.models.recipe import choose
 from stoker.models.source import find
-from stoker.nouns.errors import InvalidFunction, UnusableModel
+from stoker.nouns.errors import BadRequest, InvalidFunction, UnusableModel
 from stoker.nouns.settings import ModelSettings
+from stoker.quality import sets
+from stoker.quality.declaration import TEXT_FILES
 
 FORMAT = 1
 """Raised when the same measurements lead to another verdict than before."""
 _JUDGES = ("scikit-learn", "scipy", "numpy")
-_FILES = ("STOKER_CALIBRATION",)
-"""Variables that name a file whose content matters."""
 
 
 def run_key(facts: Mapping[str, Any]) -> str:
@@ -35,7 +35,7 @@ def recipe_facts(env: Mapping[str, str], folder: Path, devices: Sequence[str]) -
     A recipe that cannot be carried out here has its variables and the reason instead: it may be
     carried out one day.
     """
-    files = {name: file_digest(folder / env[name]) for name in _FILES if env.get(name)}
+    files = {name: _named(env[name], folder) for name in TEXT_FILES if env.get(name)}
     if not env.get("STOKER_MODEL"):
         return {"env": dict(env), "files": files, "devices": list(devices)}
     try:
@@ -60,10 +60,17 @@ def file_digest(path: Path) -> str:
         return ""
 
 
+def _named(source: str, folder: Path) -> str:
+    try:
+        return file_digest(sets.find(source, folder))
+    except BadRequest as exc:
+        return exc.message
+
+
 def _target(devices: Sequence[str]) -> Target:
-    # Which card it is stands among the devices; here only whether there is one.
-    real = any("NVIDIA" in one or "cuda" in one for one in devices)
-    return Target("cuda", (8, 0)) if real else cpu()
+    """What the platform prepares for: its cards, or the CPU, which also computes for simulated."""
+    cards = [one.split()[1] for one in devices if one.startswith(("cuda ", "mig "))]
+    return target({BUILD_DEVICE: f"cuda:{cards[0]}" if cards else "cpu"})
 
 
 def _version(library: str) -> str:

@@ -77,6 +77,11 @@ class Package:
         """Its own plain variables."""
         return _variables(self.document)
 
+    @property
+    def gpus(self) -> int:
+        """GPUs of a replica."""
+        return FunctionConfig.parse(self.document).gpus
+
     def trial(self, target: str, recipe: str, env: dict[str, str], project: str) -> dict[str, Any]:
         """A function of its own that runs the recipe: one replica, always, and only HTTP.
 

@@ -110,9 +110,9 @@ class Platform:
         return [one for one in found if one["function"] == name]
 
     def devices(self) -> list[str]:
-        """What kinds of devices there are, sorted; empty for a CPU."""
+        """``<kind> <capability> <name>`` of each device, sorted; empty for a CPU."""
         found = self._json("GET", "/api/stoker/top")["devices"]
-        return sorted(f"{one['kind']} {one['name']}" for one in found)
+        return sorted(f"{one['kind']} {one['capability']} {one['name']}" for one in found)
 
     def rollout(self, name: str) -> dict[str, Any] | None:
         """The function's canary; None where none runs, or the platform knows none."""

@@ -107,7 +107,7 @@ class _Work:
 
     def key(self, *, accept: bool) -> str:
         """See `stoker.quality.key`."""
-        devices = self.platform.devices()
+        devices = self.platform.devices() if self.package.gpus else []
         recipes = [self.declaration.reference, *self.declaration.candidates]
         lock = accepted.read(self.package.folder)
         digests = {one.declared.name: one.digest for one in self.sets}

@@ -48,9 +48,10 @@ class LoadedSet:
 
     @property
     def classes(self) -> int | None:
-        """Different labels, or scores; None where items have none."""
-        labels = {item.expected for item in self.items if item.expected is not None}
-        return len(labels) if labels or "label" in COLUMNS[self.declared.kind] else None
+        """Different labels, or scores; None where it does not matter how many there are."""
+        if self.declared.kind not in ("similarity", "classification", "labels"):
+            return None
+        return len({item.expected for item in self.items})
 
 
 def load(declared: EvaluationSet, folder: Path) -> LoadedSet:

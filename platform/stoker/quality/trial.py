@@ -53,6 +53,7 @@ class Trial:
         started = time.monotonic()
         try:
             with ThreadPoolExecutor(ask.concurrency, "stoker-ask") as pool:
+                # Of a run that is interrupted, or a trial that fails, the rest is not asked.
                 found = list(pool.map(lambda part: self._ask(part, ask)[0], parts))
         except Refused as exc:
             raise TrialFailed(exc.message) from exc

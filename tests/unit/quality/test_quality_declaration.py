@@ -9,7 +9,7 @@ import pytest
 
 from stoker.decide import gate
 from stoker.nouns.errors import BadRequest
-from stoker.quality import read
+from stoker.quality import accepted, read, sets
 from stoker.quality.declaration import METRICS, Declaration
 
 FUNCTIONS = Path(__file__).resolve().parents[3] / "functions"
@@ -134,3 +134,13 @@ def test_the_page_s_example_is_right_and_names_every_field_and_check() -> None:
     codes = set(re.findall(r'Finding\(\s*"(\w+)"', source)) | set(gate._CODES.values())
     assert len(codes) >= 12
     assert [name for name in [*named, *codes] if f"`{name}`" not in page] == []
+
+
+@pytest.mark.models
+def test_the_example_function_s_accepted_sets_are_those_that_the_packages_hold() -> None:
+    folder = FUNCTIONS / "text-embedder"
+    held = {one.name: sets.load(one, folder).digest for one in read.read(folder).sets}
+    found = accepted.read(folder)
+    assert found is not None
+    assert found.sets == held
+    assert set(found.reference) == {"sts-b/spearman", "movie-reviews/accuracy"}
