@@ -187,7 +187,6 @@ class _Gateway:
         """
         import signal
 
-        from stoker.nouns.recording import RECORD_VARIABLE
         from stoker.quality.package import Package, project_of
         from stoker.quality.platform import Platform
         from stoker.quality.trial import trial
@@ -199,7 +198,7 @@ class _Gateway:
             serving = platform.function(name)
             project = project_of(package.document if serving is None else serving)
             recipe = f"replay-{os.urandom(3).hex()}"
-            document = package.trial(name, recipe, {RECORD_VARIABLE: ""}, project)
+            document = package.trial(name, recipe, {}, project)
             with trial(platform, document, None, _tell):
                 yield str(document["metadata"]["name"])
 
