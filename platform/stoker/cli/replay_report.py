@@ -25,18 +25,23 @@ _COUNTS = (
 _TITLES = {"within": "within tolerance", "altered": "not comparable"}
 
 
+def check_form(path: Path) -> None:
+    """Whether there is a form of report by the file's name; asked before hours are spent on it.
+
+    Raises:
+        Failure: there is none.
+    """
+    if path.suffix not in (".json", ".md"):
+        raise Failure(f"--report must end in .json or .md, was {path.name}", exit_code=EXIT_USAGE)
+
+
 def write(path: Path, result: ReplayResult) -> None:
     """Writes the report, in the form that the file's name asks for.
 
     Raises:
-        Failure: it asks for none, or the file cannot be written.
+        Failure: the file cannot be written.
     """
-    if path.suffix == ".json":
-        text = result.model_dump_json(indent=2)
-    elif path.suffix == ".md":
-        text = markdown(result)
-    else:
-        raise Failure(f"--report must end in .json or .md, was {path.name}", exit_code=EXIT_USAGE)
+    text = result.model_dump_json(indent=2) if path.suffix == ".json" else markdown(result)
     try:
         path.write_text(text)
     except OSError as exc:

@@ -34,6 +34,7 @@ def replay(
         Path | None,
         typer.Option(
             metavar="PATH",
+            exists=True,
             help="A function's folder, deployed for the length of the replay; by "
             "default NAME as it serves.",
         ),
@@ -61,12 +62,14 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Send recorded requests again and compare the answers; 3 when some differ."""
-    from stoker.cli.replay_report import shown, write
+    from stoker.cli.replay_report import check_form, shown, write
     from stoker.cli.text import console, print_json
     from stoker.decide.compare import DEFAULT_TOLERANCE, CompareRules
     from stoker.nouns.recording import checked_path
     from stoker.quality import recorded
 
+    if report is not None:
+        check_form(report)
     folder = folder_of(name, home, record)
     revision = int(against) if against.isdigit() else None
     exchanges = _chosen(name, folder, revision=revision, step=step, limit=limit)
@@ -182,17 +185,20 @@ class _Gateway:
         Raises:
             StokerError: it cannot be packed or deployed, or does not become ready.
         """
-        from stoker.nouns.recording import RECORD_VARIABLE
+        import signal
+
         from stoker.quality.package import Package, project_of
         from stoker.quality.platform import Platform
         from stoker.quality.trial import trial
 
+        # A pipeline that is cancelled gets SIGTERM: then too the trial is deleted.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         package = Package.read(path if path.is_dir() else path.parent)
         with Platform(self._control.url, self._url(name)) as platform:
             serving = platform.function(name)
             project = project_of(package.document if serving is None else serving)
             recipe = f"replay-{os.urandom(3).hex()}"
-            document = package.trial(name, recipe, {RECORD_VARIABLE: ""}, project)
+            document = package.trial(name, recipe, {}, project)
             with trial(platform, document, None, _tell):
                 yield str(document["metadata"]["name"])
 

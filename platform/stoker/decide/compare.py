@@ -223,7 +223,7 @@ def _apart(left: float, right: float) -> float:
 def vector_distance(left: Sequence[float], right: Sequence[float]) -> float:
     """How far apart two vectors are: for equal lengths 1 minus the cosine, and more otherwise.
 
-    >>> vector_distance([1.0, 0.0], [0.0, 1.0]), vector_distance([1.0, 0.0], [1.0, 0.0])
+    >>> round(vector_distance([1.0, 0.0], [0.0, 1.0]), 9), vector_distance([1.0], [1.0])
     (1.0, 0.0)
     >>> vector_distance([2.0, 0.0], [1.0, 0.0])
     0.25

@@ -13,6 +13,7 @@ import yaml
 
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.function import MLRUN_CLASS_LABEL, PROJECT_LABEL, FunctionConfig
+from stoker.nouns.recording import RECORD_VARIABLE
 from stoker.nouns.rollout import CANARY_ANNOTATION, CanarySpec
 from stoker.nouns.settings import ModelSettings
 from stoker.sdk.code_files import FUNCTION_FILES, code_files, code_section
@@ -91,9 +92,9 @@ class Package:
         """A function of its own that runs the recipe: one replica, always, and only HTTP.
 
         Its other triggers are left out: it would take messages, and be due, in the real one's
-        place.
+        place. Nor is it recorded: what it is asked is no traffic.
         """
-        document = _with(self.document, env)
+        document = _with(self.document, {RECORD_VARIABLE: "", **env})
         _named(document, trial_name(target, recipe), project)
         document["metadata"]["labels"][TRIAL_LABEL] = target
         # It is new: nothing serves beside which a canary could be tried.

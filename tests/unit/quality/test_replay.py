@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from stoker.decide.redact import Redactor
 from stoker.nouns.exchange import Exchange, Message
 from stoker.nouns.recording import RecordingSpec
 from stoker.quality import replay as module
+from stoker.quality.package import Package
 from stoker.quality.replay import Plan, Target, replay
 from stoker.quality.replay_result import ReplayResult
 
@@ -201,3 +203,15 @@ def test_no_more_are_in_flight_than_allowed(stage: Stage) -> None:
 def test_nothing_at_all_is_not_called_equal(stage: Stage) -> None:
     found = stage.replay([])
     assert (found.sent, found.exit_code, found.words) == (0, 1, "nothing was compared")
+
+
+def test_a_trial_of_a_function_that_is_recorded_is_not(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    (tmp_path / "function.yaml").write_text(
+        "metadata: {name: f}\n"
+        "spec:\n"
+        "  handler: main:handler\n"
+        "  env: [{name: STOKER_RECORD, value: share=1}, {name: A, value: b}]\n"
+    )
+    document = Package.read(tmp_path).trial("f", "replay-1", {}, "default")
+    assert document["spec"]["env"] == [{"name": "A", "value": "b"}]
