@@ -84,7 +84,12 @@ def test_activations_have_the_type_that_is_fast_on_the_device(device, expected):
     ("env", "message"),
     [
         ({"TENSOR_PARALLEL": "2"}, "STOKER_TENSOR_PARALLEL=2 is not carried out yet"),
-        ({"COMPILE": "1"}, "STOKER_COMPILE=1 is not carried out yet"),
+        ({"COMPILE": "1", "TASK": "text-generation"}, "and text-classification only"),
+        (
+            {"COMPILE": "1", "QUANTIZATION": "int8"},
+            "does not apply to int8, whose kernels are onnx",
+        ),
+        ({"COMPILE": "1", "ATTENTION": "eager"}, "does not go with STOKER_ADAPTER"),
         ({"ADAPTER": "a=/x"}, "STOKER_ADAPTER=a is not carried out for feature-extraction"),
         ({"CALIBRATION": "texts.txt"}, "STOKER_CALIBRATION is for gptq and awq"),
         ({"OFFLOAD": "disk"}, "needs STOKER_DEVICE_MAP"),
