@@ -61,6 +61,7 @@ def examine(home: str | None) -> Iterator[Finding]:
     """Every check, in the order in which a start would trip over it."""
     yield python()
     yield from packages()
+    yield compiler()
     yield redis()
     place = Home.at(home)
     yield folder(place)
@@ -94,6 +95,15 @@ def packages() -> Iterator[Finding]:
     for extra in sorted(set(absent.values())):
         names = ", ".join(name for name, of in absent.items() if of == extra)
         yield Finding("packages", WARN, f"not installed: {names}", f"pip install 'stoker[{extra}]'")
+
+
+def compiler() -> Finding:
+    """The C++ compiler, which only ``STOKER_COMPILE=1`` needs."""
+    found = shutil.which(os.environ.get("CXX") or "g++")
+    if found:
+        return Finding("compiler", OK, found)
+    advice = "install g++ to use STOKER_COMPILE=1; nothing else needs it"
+    return Finding("compiler", OK, "no g++", advice)
 
 
 def redis() -> Finding:

@@ -32,6 +32,7 @@ _OWN = frozenset({"config.json", "generation_config.json", "manifest.json"})
 _LARGE = 4 << 30
 """Above so many bytes of weights the original is compared as it is, not widened to fp32."""
 _CHUNK = 1 << 24
+_COMPILED_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _CALIBRATION_TEXTS = 1024
 
 
@@ -79,6 +80,8 @@ class Build:
             manifest = self._onnx(folder, manifest)
         else:
             manifest = self._torch(folder, manifest)
+        if settings.compile:
+            manifest = self._compiled(folder, manifest)
         facts: dict[str, object] = {
             "bytes_after": weight_bytes(folder), "read_seconds": round(read_seconds(folder), 4),
             "dimension": self._dimension() if self._encoder else 0,
@@ -226,6 +229,17 @@ class Build:
         facts = texts.facts(len(chosen), tokens)
         self.progress(f"calibrating on {facts.used} of {facts.texts} texts, {facts.tokens} tokens")
         return chosen, facts
+
+    def _compiled(self, folder: Path, manifest: Manifest) -> Manifest:
+        from stoker.models.compiled import compile_into
+
+        names = ["input_ids", "attention_mask"]
+        if not self._encoder:
+            tokenizer = open_tokenizer(folder, trust=manifest.trust_remote_code)
+            names = [one for one in tokenizer.model_input_names if one in _COMPILED_INPUTS]
+        self.progress("compiling it for this CPU, once: a minute or less for a small model")
+        compile_into(folder, open_module(folder, manifest), manifest.task, names)
+        return manifest.model_copy(update={"compiled": names})
 
     def _tell(self, replaced: list[str], skipped: list[str]) -> None:
         self.progress(f"{len(replaced)} modules replaced, {len(skipped)} skipped")

@@ -79,6 +79,7 @@ class Manifest(BaseModel):
         skipped: modules with a weight matrix that was left as it was.
         reasons: why each of those was.
         modules: how to build those that are not plain torch.
+        compiled: inputs that `stoker.models.compiled` runs; empty: the model is not compiled.
         calibration: what it was calibrated on, where the method does.
         seconds: what the preparation took.
         read_seconds: to read the weights once from the page cache, where it was prepared.
@@ -106,6 +107,7 @@ class Manifest(BaseModel):
     skipped: list[str] = Field(default_factory=list)
     reasons: dict[str, str] = Field(default_factory=dict)
     modules: dict[str, Quantized] = Field(default_factory=dict)
+    compiled: list[str] = Field(default_factory=list)
     calibration: Calibrated | None = None
     seconds: float = 0.0
     read_seconds: float = 0.0

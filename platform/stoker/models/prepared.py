@@ -45,7 +45,12 @@ def open_module(
         raise
     except Exception as exc:  # transformers, safetensors and torch raise anything here
         raise UnusableModel(f"{folder} cannot be loaded: {type(exc).__name__}: {exc}") from exc
-    return module.eval()
+    module = module.eval()
+    if manifest.compiled:
+        from stoker.models.compiled import run_compiled
+
+        return run_compiled(module, folder, manifest.task, manifest.compiled)
+    return module
 
 
 def torch_dtype(dtype: Dtype) -> Any:

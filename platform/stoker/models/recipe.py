@@ -38,6 +38,7 @@ _RUNS_IN: dict[Backend, str] = {
 }
 _CALIBRATES = frozenset({Quantization.GPTQ, Quantization.AWQ})
 _WITHOUT_TEXTS = frozenset({Task.IMAGE_CLASSIFICATION, Task.AUTOMATIC_SPEECH_RECOGNITION})
+_COMPILED = frozenset({Task.FEATURE_EXTRACTION, Task.TEXT_CLASSIFICATION})
 _OF_CASTS = {
     Quantization.FP32: Dtype.FP32, Quantization.BF16: Dtype.BF16, Quantization.FP16: Dtype.FP16,
 }  # fmt: skip
@@ -97,7 +98,7 @@ class Recipe:
             RECIPE_VERSION, chosen.task, chosen.quantization, self.backend, self.method.name,
             self.dtype, str(self.target), self.processor, list(chosen.skip),
             chosen.pickled_weights, chosen.trust_remote_code, *compression.facts(chosen),
-            self.texts.digest if self.texts else "",
+            self.texts.digest if self.texts else "", chosen.compile,
         ]  # fmt: skip
 
 
@@ -115,9 +116,30 @@ def choose(settings: ModelSettings, target: Target | None = None) -> Recipe:
     _check_fit(settings, method, target)
     compression.check(settings)
     notices += compression.notices(settings)
-    packed = method.packs and target.kind == "cpu"
+    _check_compiled(settings, method, target)
+    packed = (method.packs or settings.compile) and target.kind == "cpu"
     texts = _texts(settings) if method.calibrates else None
     return Recipe(settings, method, dtype, target, processor() if packed else "", notices, texts)
+
+
+def _check_compiled(settings: ModelSettings, method: Method, target: Target) -> None:
+    if not settings.compile:
+        return
+    why = ""
+    if target.kind != "cpu":
+        why = "is carried out on a CPU only"
+    elif settings.task not in _COMPILED:
+        names = " and ".join(sorted(_COMPILED))
+        why = f"is carried out for {names} only, STOKER_TASK is {settings.task}"
+    elif method.backend != "torch":
+        why = (
+            f"does not apply to {settings.quantization}, whose kernels are {method.backend}'s; it "
+            "does to none, fp32 and bf16"
+        )
+    elif settings.adapters or settings.device_map or settings.attention is not Attention.AUTO:
+        why = "does not go with STOKER_ADAPTER, STOKER_DEVICE_MAP or STOKER_ATTENTION"
+    if why:
+        raise _refusal("STOKER_COMPILE", 1, why, "0")
 
 
 def _texts(settings: ModelSettings) -> calibration.Texts:
@@ -140,8 +162,6 @@ def _refuse_unacted(settings: ModelSettings, target: Target) -> None:
     """A variable must act or be refused: silently ignored, it would only seem to work."""
     if settings.tensor_parallel > 1:
         _refuse_unsplit(settings)
-    if settings.compile:
-        raise _refusal("STOKER_COMPILE", 1, "is not carried out yet", "0")
     if settings.calibration and settings.quantization not in _CALIBRATES:
         raise UnusableModel(
             f"STOKER_CALIBRATION is for gptq and awq; {settings.quantization} takes no texts: "
@@ -163,6 +183,7 @@ def _refuse_unsplit(settings: ModelSettings) -> None:
     others = {
         "STOKER_QUANTIZATION": (settings.quantization, not settings.quantization.is_cast, "bf16"),
         "STOKER_DEVICE_MAP": (settings.device_map, bool(settings.device_map), "an empty one"),
+        "STOKER_COMPILE": (1, settings.compile, "0"),
         "STOKER_ADAPTER": (
             ", ".join(settings.adapters), bool(settings.adapters), "a merged model",
         ),

@@ -216,9 +216,9 @@ class ModelSettings(BaseModel):
     compile: bool = Field(
         default=False,
         alias="STOKER_COMPILE",
-        description="torch.compile, its cache kept with the prepared checkpoint, so that only the "
-        "first worker compiles. Off by default: on a CPU it gains little and costs tens of seconds "
-        "once.",
+        description="Compiles the model ahead of time (torch's AOTInductor) when it is prepared; "
+        "workers only open the result. Off by default: it costs a minute once, and needs g++ "
+        "there.",
     )
     adapters: dict[str, str] = Field(
         default_factory=dict,

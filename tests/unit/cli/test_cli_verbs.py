@@ -150,7 +150,7 @@ def test_a_platform_is_found_by_its_home_before_stoker_url(
 def test_the_doctor_looks_at_everything_and_advises(tmp_path: Path) -> None:
     findings = {finding.check: finding for finding in examine(str(tmp_path / "home"))}
     assert set(findings) == {
-        *("python", "packages", "redis", "home", "disk", "memory", "devices", "ports"),
+        *("python", "packages", "compiler", "redis", "home", "disk", "memory", "devices", "ports"),
         *("platform", "zygotes"),
     }
     assert findings["redis"].level == "ok"

@@ -94,7 +94,13 @@ def test_activations_have_the_type_that_is_fast_on_the_device(device, expected):
             {"TENSOR_PARALLEL": "2", "TASK": "automatic-speech-recognition"},
             "STOKER_TASK=automatic-speech-recognition does not go with",
         ),
-        ({"COMPILE": "1"}, "STOKER_COMPILE=1 is not carried out yet"),
+        ({"TENSOR_PARALLEL": "2", "COMPILE": "1"}, "STOKER_COMPILE=1 does not go with"),
+        ({"COMPILE": "1", "TASK": "text-generation"}, "and text-classification only"),
+        (
+            {"COMPILE": "1", "QUANTIZATION": "int8"},
+            "does not apply to int8, whose kernels are onnx",
+        ),
+        ({"COMPILE": "1", "ATTENTION": "eager"}, "does not go with STOKER_ADAPTER"),
         (
             {"ADAPTER": "a=/x", "QUANTIZATION": "int8"},
             "ONNX Runtime computes; the nearest that works is STOKER_QUANTIZATION=bf16",
