@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stoker.gateway import replies, sse
 from stoker.gateway.front import Front, Page
 from stoker.gateway.heads import body_too_large
-from stoker.gateway.routes import TRIGGER_HEADER, by_model_field, trigger_of
+from stoker.gateway.routes import TRIGGER_HEADER, by_model_field, find, trigger_of
 from stoker.nouns.errors import HandlerFailed, StokerError
 from stoker.nouns.wire import ResponseMeta
 from stoker.sdk.routing import Call, Lane
@@ -34,6 +34,7 @@ class Exchange:
         keep_alive: the connection serves on after this answer.
         buffered: bytes of body so far.
         limit: the most bytes of body.
+        newcomer: the function's name where this gateway has not heard of it; empty otherwise.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Exchange:
         "lane",
         "limit",
         "method",
+        "newcomer",
         "parts",
         "path",
         "refusal",
@@ -85,6 +87,7 @@ class Exchange:
         self.expects_continue = False
         self.lane: Lane | None = None
         self.function = ""
+        self.newcomer = ""
         self.refusal: StokerError | None = None
         self.request_id = ""
         self.timeout_s: float | None = None
@@ -99,6 +102,8 @@ class Exchange:
             self._refuse(self.refusal)
         elif lane is not None:
             self._enter(lane)
+        elif self.newcomer:
+            self._task = asyncio.get_running_loop().create_task(self._meet(self.newcomer))
         elif self.method == "POST" and self.path.startswith("/v1/"):
             self._submit_by_model()
         else:
@@ -151,13 +156,30 @@ class Exchange:
     def _submit_by_model(self) -> None:
         try:
             lane = by_model_field(self._front.router, self.body)
-            limit = lane.limits.max_body_bytes
-            if len(self.body) > limit:
-                raise body_too_large(limit)
         except StokerError as error:
             self._refuse(error)
         else:
-            self.lane, self.function = lane, lane.name
+            self._enter_late(lane)
+
+    async def _meet(self, name: str) -> None:
+        await self._front.newcomers.ask(name)
+        try:
+            found = find(self._front.router, self.path, self.headers)
+            if found is None:
+                raise self._front.router.unknown(name)
+        except StokerError as error:
+            self._refuse(error)
+        else:
+            lane, self.path = found
+            self._enter_late(lane)
+
+    def _enter_late(self, lane: Lane) -> None:
+        """Goes on to a function that was not known before the body came."""
+        self.lane, self.function = lane, lane.name
+        limit = lane.limits.max_body_bytes
+        if len(self.body) > limit:
+            self._refuse(body_too_large(limit))
+        else:
             self._enter(lane)
 
     def _answer_by(self, page: Page) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stoker.gateway.keys import Keys
 from stoker.gateway.meters import Meters
+from stoker.gateway.newcomers import Newcomers
 from stoker.gateway.settings import GatewaySettings
 from stoker.sdk.routing import Router
 
@@ -44,6 +45,7 @@ class Front:
         page: answers requests for routes of our own.
         accept: takes a request that the client does not want to wait for.
         ready: whether the functions have been read; before, an unknown name proves nothing.
+        newcomers: asks for names that are not in the view.
         date: the Date line, renewed by `tick`.
     """
 
@@ -55,6 +57,7 @@ class Front:
         page: Page,
         accept: Page,
         ready: Callable[[], bool],
+        newcomers: Newcomers,
     ) -> None:
         self.router = router
         self.settings = settings
@@ -62,6 +65,7 @@ class Front:
         self.page = page
         self.accept = accept
         self.ready = ready
+        self.newcomers = newcomers
         self.keys = Keys(settings.api_keys)
         self.connections: set[Connection] = set()
         self.stopping = False

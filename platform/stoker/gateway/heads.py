@@ -63,13 +63,8 @@ def read(exchange: Exchange, front: Front, target: bytes) -> None:
         front.keys.check(headers)
     try:
         found = routes.find(front.router, path, headers)
-    except FunctionNotFound:
-        if front.ready():
-            raise
-        # Clients give up on a 404, and this function may well exist.
-        raise StoreUnavailable(
-            "the gateway has just started and has not read the functions yet", retry_after_s=1.0
-        ) from None
+    except FunctionNotFound as error:
+        exchange.newcomer, found = _newcomer(error, exchange, front), None
     if found is not None:
         lane, exchange.path = found
         exchange.lane, exchange.function = lane, lane.name
@@ -82,6 +77,25 @@ def read(exchange: Exchange, front: Front, target: bytes) -> None:
         _drop_hop_by_hop(headers)
     if front.stopping:
         raise ShuttingDown("the gateway is stopping")
+
+
+def _newcomer(error: FunctionNotFound, exchange: Exchange, front: Front) -> str:
+    """The name that is not in the view, to be asked for before it is refused.
+
+    Raises:
+        StoreUnavailable: nothing has been read yet.
+        FunctionNotFound: the view is to be believed.
+    """
+    if not front.ready():
+        # Clients give up on a 404, and this function may well exist.
+        raise StoreUnavailable(
+            "the gateway has just started and has not read the functions yet", retry_after_s=1.0
+        ) from None
+    name = str(error.detail.get("function", ""))
+    # Whoever asks before he sends a body wants to hear now, not after it.
+    if exchange.expects_continue or not front.newcomers.may_be(name):
+        raise error
+    return name
 
 
 def _is_health(path: str, headers: dict[str, str]) -> bool:

@@ -11,6 +11,7 @@ from stoker.gateway.connection import Connection
 from stoker.gateway.front import Front
 from stoker.gateway.invocations import Invocations
 from stoker.gateway.meters import Meters
+from stoker.gateway.newcomers import Newcomers
 from stoker.gateway.pages import Pages
 from stoker.gateway.settings import GatewaySettings
 from stoker.gateway.streams import Streams
@@ -52,6 +53,7 @@ class Gateway:
             pages.answer,
             self._invocations.accept,
             ready=lambda: self._view.ready,
+            newcomers=Newcomers(self._view.want),
         )
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []

@@ -38,7 +38,7 @@ async def test_a_connection_and_its_refusals_are_gone_without_the_collector(
     request_bytes: bytes,
 ) -> None:
     router = Router({"role": "gateway", "peer": "test"}, lambda _function: None)
-    front = Front(router, GatewaySettings(), Meters(), Mock(), Mock(), Mock())
+    front = Front(router, GatewaySettings(), Meters(), Mock(), Mock(), Mock(), _Known())
     connection = _Watched(front)
     connection.connection_made(_Sink())
     connection.data_received(request_bytes)
@@ -46,6 +46,13 @@ async def test_a_connection_and_its_refusals_are_gone_without_the_collector(
     gone = weakref.ref(connection)
     del connection
     assert gone() is None
+
+
+class _Known:
+    """Every name has just been asked for, and nobody has it."""
+
+    def may_be(self, _name: str) -> bool:
+        return False
 
 
 class _Watched(Connection):
