@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+import tiny_tasks
 from stoker.models.host_copy import HostCopy
 from stoker.models.load import load
 from stoker.models.parallel import group
@@ -77,17 +78,18 @@ def compared(folder: Path, ranks: int) -> dict[str, Any]:
 
 
 def _pieces(task: Any) -> list[str]:
-    options = task.options(GREEDY)
-    return [piece.text for piece in task.stream(task.read(PROMPTS[0], options), options)]
+    return [piece.text for piece in tiny_tasks.pieces_of(task, PROMPTS[0], GREEDY)]
 
 
 def _left_early(task: Any) -> None:
     """A stream whose client has gone after the second piece."""
     options = task.options({"max_new_tokens": 60})
-    pieces = task.stream(task.read(PROMPTS[1], options), options)
-    next(pieces)
-    next(pieces)
-    pieces.close()
+    item = task.read(PROMPTS[1], options)
+    steps = task.run_in_steps([item], options)
+    next(steps)
+    next(steps)
+    task.leave(item)
+    steps.close()
 
 
 def _failed(task: Any) -> str:

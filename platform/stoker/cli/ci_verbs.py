@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from stoker.cli import examples
+
 app = typer.Typer(
     name="ci",
     help="For pipelines: quantize, prove, redeploy.",
+    epilog=examples.of("ci"),
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -21,12 +24,12 @@ HomeOption = Annotated[
 ]
 
 
-@app.callback()
+@app.callback(epilog=examples.of("ci"))
 def group() -> None:
     """For pipelines: quantize, prove, redeploy."""
 
 
-@app.command()
+@app.command(epilog=examples.of("ci quantize"))
 def quantize(
     function: Annotated[
         str,

@@ -19,6 +19,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "deploy": (
         "stoker deploy functions/text-embedder",
         "stoker deploy function.yaml --no-wait",
+        "stoker deploy functions/text-embedder --canary 5% --canary-length 5m",
         "stoker deploy project.yaml --only text-embedder --only text-classify",
     ),
     "ls": ("stoker ls", "stoker ls --json"),
@@ -35,6 +36,25 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "wake": ("stoker wake embeddings",),
     "sleep": ("stoker sleep embeddings",),
     "doctor": ("stoker doctor", "stoker doctor --json"),
+    "ci": ("stoker ci quantize --function text-embedder", "stoker ci replay text-embedder"),
+    "ci quantize": (
+        "stoker ci quantize --function text-embedder --report quality.html",
+        "stoker ci quantize --path functions/text-embedder --no-rollout",
+        "stoker ci quantize --function text-embedder --again --json",
+    ),
+    "ci replay": (
+        "stoker ci replay text-embedder",
+        "stoker ci replay text-embedder --candidate functions/text-embedder --limit 100",
+        "stoker ci replay text-embedder --against 3 --ignore model --report replay.md",
+    ),
+    "ci traffic": ("stoker ci traffic text-embedder", "stoker ci traffic text-embedder --forget"),
+    "rollout": ("stoker rollout status", "stoker rollout abort text-embedder"),
+    "rollout status": (
+        "stoker rollout status",
+        "stoker rollout status text-embedder --wait",
+    ),
+    "rollout promote": ("stoker rollout promote text-embedder --why 'seen enough'",),
+    "rollout abort": ("stoker rollout abort text-embedder --why 'answers look wrong'",),
     "queue": ("stoker queue ls", "stoker queue dead projects/articles"),
     "queue ls": ("stoker queue ls", "stoker queue ls --json"),
     "queue show": (

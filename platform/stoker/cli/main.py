@@ -32,7 +32,7 @@ app.add_typer(queue_verbs.app)
 app.add_typer(rollout_verbs.app)
 app.add_typer(ci_verbs.app)
 for verb in (replay_verb.replay, traffic_verb.traffic):
-    ci_verbs.app.command()(verb)
+    ci_verbs.app.command(epilog=examples.of(f"ci {verb.__name__}"))(verb)
 
 HomeOption = Annotated[
     str | None,

@@ -8,9 +8,12 @@ from urllib.parse import quote
 
 import typer
 
+from stoker.cli import examples
+
 app = typer.Typer(
     name="rollout",
     help="Canaries: new revisions on a share of the traffic.",
+    epilog=examples.of("rollout"),
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -30,7 +33,7 @@ DONE_WITHIN_S = 300.0
 _GOOD = ("promoted",)
 
 
-@app.command()
+@app.command(epilog=examples.of("rollout status"))
 def status(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="A function; all canaries without it.")
@@ -67,7 +70,7 @@ def status(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=examples.of("rollout promote"))
 def promote(
     name: NameArgument,
     why: WhyOption = "",
@@ -79,7 +82,7 @@ def promote(
     _ask(name, "promote", why, home, wait=wait, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples.of("rollout abort"))
 def abort(
     name: NameArgument,
     why: WhyOption = "",

@@ -42,7 +42,7 @@ def test_a_run_that_is_terminated_leaves_no_trial_behind(tmp_path: Path) -> None
         return texts
 
     with fake_control(answer) as fake:
-        home = Home.at(tmp_path / "home")
+        home = Home.at(tmp_path / "h")
         home.run.mkdir(parents=True)
         endpoints = {"control_url": fake.url, "gateway_url": fake.url}
         home.endpoints.write_text(json.dumps(endpoints))

@@ -32,7 +32,7 @@ def settings(folder: Path, ranks: int, task: str) -> ModelSettings:
 def test_the_build_step_refuses_heads_that_do_not_come_out_even(tmp_path: Path) -> None:
     tiny_tasks.llama(tmp_path / "model")
     wanted = settings(tmp_path / "model", 4, "text-generation")
-    home = Home.at(tmp_path / "home")
+    home = Home.at(tmp_path / "h")
     with pytest.raises(UnusableModel, match=r"num_key_value_heads is 2; .* divide them: 2"):
         prepare(wanted, home, lambda _: None)
     assert not home.models.exists(), "it was refused before the work"
@@ -42,12 +42,12 @@ def test_the_build_step_refuses_a_model_without_a_plan(tmp_path: Path) -> None:
     tiny_tasks.bert(tmp_path / "model", "BertForMaskedLM")
     wanted = settings(tmp_path / "model", 2, "fill-mask")
     with pytest.raises(UnusableModel, match=r"no plan by which 'bert' is split; .*DEVICE_MAP"):
-        prepare(wanted, Home.at(tmp_path / "home"), lambda _: None)
+        prepare(wanted, Home.at(tmp_path / "h"), lambda _: None)
 
 
 def test_one_that_was_prepared_for_one_process_is_looked_at_again(tmp_path: Path) -> None:
     tiny_tasks.llama(tmp_path / "model")
-    home = Home.at(tmp_path / "home")
+    home = Home.at(tmp_path / "h")
     prepare(settings(tmp_path / "model", 1, "text-generation"), home, lambda _: None)
     with pytest.raises(UnusableModel, match="does not divide the heads of 'llama'"):
         load(settings(tmp_path / "model", 3, "text-generation"), home)

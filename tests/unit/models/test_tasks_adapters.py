@@ -147,7 +147,7 @@ def writer(tmp_path_factory):
                 quantization=quantization,
                 adapters=adapters,
             ),
-            Home.at(folder / "home"),
+            Home.at(folder / "h"),
         )
 
     return by
@@ -208,7 +208,7 @@ def test_a_text_s_vector_is_by_the_adapter_that_is_asked_for(tmp_path, quantizat
             adapters=chosen or {},
         )
         model = models.setdefault(
-            (folder, bool(chosen)), as_task(load(settings, Home.at(tmp_path / "home")))
+            (folder, bool(chosen)), as_task(load(settings, Home.at(tmp_path / "h")))
         )
         rows = model(["the ball and the vote", "vote ."], {"adapter": adapter})
         if adapter == "legal":

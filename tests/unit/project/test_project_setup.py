@@ -47,7 +47,7 @@ def test_every_function_and_graph_is_in_the_project(load: Any) -> None:
     names = set(project.get_function_names())
     folders = {path.parent.name for path in ROOT.glob("functions/*/function.yaml")}
     assert names == folders | GRAPHS
-    assert {one["name"] for one in project.workflows} == {"main"}
+    assert {one["name"] for one in project.workflows} == {"main", "quantize"}
 
 
 def test_what_the_project_file_lists_is_what_setup_makes(load: Any) -> None:

@@ -161,7 +161,7 @@ def in_rounds(
     >>> [len(one) for one in in_rounds(names, dict.fromkeys(names, 1), most=2, room=10)]
     [4, 2]
     >>> [len(one) for one in in_rounds(names, dict.fromkeys(names, 1), most=2, room=3)]
-    [3, 3]
+    [3, 1, 2]
     """
     blocks = [list(group) for _, group in groupby(names, key=_block)]
     together = -(-len(blocks) // most)
