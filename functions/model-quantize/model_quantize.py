@@ -39,6 +39,7 @@ def log(context, function, run):
     everyone = [run.reference, *run.candidates]
     context.log_result("verdict", run.verdict)
     context.log_result("winner", run.winner or "")
+    context.log_result("words", run.words)
     context.log_artifact("report", body=render(run), format="html")
     context.log_artifact("run", body=run.model_dump_json(indent=1), format="json")
     if picture := front(run):
@@ -59,7 +60,7 @@ def log_model(context, function, run, chosen, metrics):
     made, source = chosen.manifest, run.reference.manifest or {}
     context.log_model(
         function,
-        model_dir=chosen.checkpoint,
+        target_path=chosen.checkpoint,
         model_file="manifest.json",
         upload=False,
         framework=made["backend"],
