@@ -69,8 +69,8 @@ def message(platform: Platform) -> str:
 def test_what_is_refused_twice_is_promised_to_the_next_replica(platform: Platform) -> None:
     platform.up(devices="sim:1x16GiB")
     platform.settles_within_s = 120.0  # torch is imported
-    assert platform.deploy("hungry", CODE, **SPEC)["state"] == "ready"
-    eventually(lambda: platform.call("hungry", b"1").text == "held 1 of 2.0 GiB")
+    platform.deploy("hungry", CODE, **SPEC)
+    assert platform.call("hungry", b"1").text == "held 1 of 2.0 GiB"
     assert promised(platform) == pytest.approx(2.0)
     for _ in range(2):
         refused = platform.call("hungry", b"6")
