@@ -16,6 +16,7 @@ from stoker.controller.replicas import Replicas
 from stoker.controller.view import Live, Replica, Slot, Watch
 from stoker.controller.world import World, if_candidate
 from stoker.decide.canary import Action, judge, replicas, shown
+from stoker.decide.learn import modest
 from stoker.decide.restart import WINDOW_S, restart
 from stoker.nouns.record import Canary, FunctionRecord, FunctionState, Revision
 from stoker.nouns.rollout import CanarySpec, RolloutEvent, Step, Verb
@@ -196,11 +197,32 @@ class Canaries:
             return True
         wanted = self._target(live, canary, watch)
         for _ in range(wanted - len(mine)):
-            if self._replicas.start(live, canary.revision) is None:
-                self._wait_for_room(live, canary, watch, alone=not mine)
+            if not self._start(live, canary.revision):
+                self._wait_for_room(live, canary, watch, alone=not self._of(live, canary))
                 return False
         watch.no_room_at = None
         return True
+
+    def _start(self, live: Live, revision: Revision) -> bool:
+        """One replica more, if it fits, and what serves does not need the room first."""
+        if not self._of_serving_runs(live) and self._is_called(live):
+            return False
+        had = modest(revision)
+        # What it was seen to need may not be to be had; it serves most requests with what it had.
+        return self._replicas.start(live, revision) is not None or (
+            had is not None and self._replicas.start(live, had) is not None
+        )
+
+    def _of_serving_runs(self, live: Live) -> bool:
+        return any(not replica.asleep for replica in self._stable(live))
+
+    def _is_called(self, live: Live) -> bool:
+        """What serves is to run, and is not kept from it by its crashes."""
+        serving = live.record.serving
+        least = serving.config.min_replicas if serving else 0
+        called = live.no_room or live.waiting > 0 or live.asked_at is not None
+        missing = least > 0 and not self._stable(live)
+        return (called or missing) and live.blocked_until is None
 
     def _target(self, live: Live, canary: Canary, watch: Watch) -> int:
         """By its share; before it serves alone, as many as what it follows has awake."""
@@ -216,11 +238,13 @@ class Canaries:
 
     def _wait_for_room(self, live: Live, canary: Canary, watch: Watch, *, alone: bool) -> None:
         if not alone:
-            return  # It has replicas already; those make do.
+            watch.no_room_at = None  # It has replicas already; those make do.
+            return
         now = self._world.now()
         watch.no_room_at = now if watch.no_room_at is None else watch.no_room_at
         waited = now - watch.no_room_at
-        self._evictions.make_room(live, canary.revision, waiting=1, waited_s=waited)
+        if self._of_serving_runs(live) or not self._is_called(live):
+            self._evictions.make_room(live, canary.revision, waiting=1, waited_s=waited)
         if waited > canary.revision.config.readiness_s:
             watch.failure = f"there was no room for a replica of it within {waited:.0f} s"
 
@@ -350,7 +374,8 @@ def _fit_together(ledger: Ledger, *revisions: Revision) -> bool:
     """Whether one replica of each fits these devices when nothing else is on them."""
     empty = ledger.emptied(ledger.capacity)
     for revision in revisions:
-        fit = empty.fit(revision)
+        # What was learned since is given where there is room for it, and is no condition.
+        fit = empty.fit(modest(revision) or revision)
         if fit is None:
             return False
         empty.take(str(revision.number), *fit)

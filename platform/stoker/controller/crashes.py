@@ -70,7 +70,7 @@ class Crashes:
         self._world.tell(
             live.name, f"{live.blocked_why}; not tried again for {pause:g} s", level="error"
         )
-        for replica in self._world.replicas_of(live.name):
+        for replica in self._world.beside_canary(live):
             # What still runs keeps the replica, and nobody but this fills its dead places again.
             stays = not replica.draining and any(slot.running for slot in replica.slots)
             again = live.blocked_until if stays else None

@@ -117,7 +117,8 @@ class Evictions:
             waited_s=live.waited_s(now) if waited_s is None else waited_s,
             behind=sum(one.waiting for one in others),
             limit_s=revision.config.readiness_s,
-            first=all(one.draining or one.asleep for one in world.replicas_of(live.name)),
+            # A canary's replicas take none of those who wait.
+            first=all(one.draining or one.asleep for one in world.beside_canary(live)),
         )
 
     def _free(
@@ -178,11 +179,16 @@ class Evictions:
             since=max(at or 0.0 for at in ready) if whole else None,
             busy=_busy(live, replica),
             pinned=live.is_trying if replica not in staying else _pinned(live, len(staying)),
-            rest=self._sleep.residue(replica) if self._sleeps(replica) else None,
+            rest=self._sleep.residue(replica) if self._sleeps(replica, live) else None,
         )
 
-    def _sleeps(self, replica: Replica) -> bool:
-        """Its function wants it to sleep rather than end, and its workers can."""
+    def _sleeps(self, replica: Replica, live: Live) -> bool:
+        """Its function wants it to sleep rather than end, and its workers can.
+
+        A canary's never: no request waits for it, so that nothing would wake it.
+        """
+        if replica in self._world.canary_replicas(live):
+            return False
         revision = self._world.revision(replica)
         declared = revision is not None and revision.config.sleep_after_s is not None
         # One that was asked, has no work and is awake all the same is asked no more: it hangs.

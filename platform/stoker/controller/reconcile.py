@@ -74,7 +74,8 @@ class Reconciler:
             # Bytes came back: whoever waits for some goes on now, and not at the next tick.
             self.world.freed = False
             for live in self._in_turn(list(self.world.functions)):
-                if live.no_room or (live.rollout and live.rollout.stage is Stage.PLACING):
+                placing = live.rollout is None or live.rollout.stage is Stage.PLACING
+                if live.no_room or (placing and self.world.awaits_room(live)):
                     self._advance(live)
 
     def _in_turn(self, names: list[str]) -> list[Live]:

@@ -68,7 +68,7 @@ class Scaler:
         if self._world.blind:
             return
         live.no_room = False
-        if live.rollout is None:
+        if not self._world.awaits_room(live):
             self._world.ledger.forget_promise(live.name)
         if rests is not None:
             self._rest(live, serving.config, awake, desired, load)

@@ -137,9 +137,11 @@ class Workers:
         slot.ready_at = now
         live = self._world.functions.get(replica.function)
         if live is not None:
-            if replica.was_ready is False and live.asked_at is not None:
-                live.wakes.append(now - live.asked_at)
-            live.asked_at = None
+            # Who waits here waits for what serves: a canary is no answer to a wake.
+            if replica not in self._world.canary_replicas(live):
+                if replica.was_ready is False and live.asked_at is not None:
+                    live.wakes.append(now - live.asked_at)
+                live.asked_at = None
             if slot.roused_at is not None:
                 live.rouses.append(now - slot.roused_at)
             elif seen_to_load and replica.was_ready is False and not slot.crashes:
@@ -242,15 +244,28 @@ def _with_model(
     number: int, learn: Callable[[ModelBytes | None], ModelBytes], record: FunctionRecord
 ) -> FunctionRecord:
     """The record in which more is known of that revision's bytes; itself where it is no news."""
-    updates = {}
+    updates: dict[str, object] = {}
     for field in ("serving", "candidate"):
         revision: Revision | None = getattr(record, field)
-        if revision is None or revision.number != number:
-            continue
-        model = learn(revision.model)
-        if model != revision.model:
-            updates[field] = revision.model_copy(update={"model": model})
+        known = _knows(number, learn, revision)
+        if known is not revision:
+            updates[field] = known
+    canary = record.canary
+    if canary is not None:
+        tried = _knows(number, learn, canary.revision)
+        if tried is not canary.revision:
+            updates["canary"] = canary.model_copy(update={"revision": tried})
     return record.model_copy(update=updates) if updates else record
+
+
+def _knows(
+    number: int, learn: Callable[[ModelBytes | None], ModelBytes], revision: Revision | None
+) -> Revision | None:
+    """The revision with what was learned; itself where it is another one, or knew that."""
+    if revision is None or revision.number != number:
+        return revision
+    model = learn(revision.model)
+    return revision if model == revision.model else revision.model_copy(update={"model": model})
 
 
 def _with_peak(peak: int, model: ModelBytes | None) -> ModelBytes:

@@ -93,6 +93,12 @@ class World:
         tried = self.canary_replicas(live)
         return [replica for replica in self.replicas_of(live.name) if replica not in tried]
 
+    @staticmethod
+    def awaits_room(live: Live) -> bool:
+        """A candidate or a canary of it may have been promised the bytes that others give up."""
+        watch = live.watch
+        return live.rollout is not None or (watch is not None and watch.no_room_at is not None)
+
     def change(self, name: str, change: Change, *, stamped: bool = True) -> None:
         """Changes the stored record and stamps it, when there is anything to change.
 

@@ -141,6 +141,8 @@ async def test_a_copy_that_is_lost_is_not_run_anywhere_else(floor: Floor, method
     assert len(stable.ids) == 1
     assert asker.response is not None
     assert counts(floor) == (0, 0, 1, 0)
+    canary = floor.router.demand()["echo"].tally.canary
+    assert (canary.requests, canary.errors) == (0, 0), "no client's request was lost"
 
 
 async def test_a_copy_that_the_canary_refuses_is_dropped(floor: Floor) -> None:

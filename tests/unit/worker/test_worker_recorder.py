@@ -151,6 +151,38 @@ async def test_a_streamed_answer_is_written_whole_and_a_broken_one_is_not(
     assert [(got.request.body, got.answer.body) for got in one.written()] == [(b"go", b"one two")]
 
 
+async def test_of_a_batch_in_which_some_stream_each_is_written_once_and_whole(
+    record: Record,
+) -> None:
+    def pieces(body: bytes) -> Any:
+        yield body + b" one "
+        if body == b"break":
+            raise ValueError("broken")
+        yield "two"
+
+    async def later(body: bytes) -> bytes:
+        return body + b" later"
+
+    def answer(body: bytes) -> Any:
+        if body == b"fail":
+            return ValueError("no")
+        return later(body) if body == b"wait" else pieces(body)
+
+    one = record(lambda _c, events: [answer(e.body) for e in events], ALL, batch_size=4, permits=4)
+    caller = one.bench.caller()
+    bodies = (b"go", b"break", b"wait", b"fail")
+    for stream, body in enumerate(bodies, 1):
+        meta = {"id": f"r{stream}", "method": "POST", "path": "/", "headers": {}, "deadline": None}
+        data = frame_with_meta(Kind.REQUEST, stream, json.dumps(meta).encode(), body)
+        caller.sock.send(data)
+    for stream, kind in enumerate((Kind.END, Kind.END, Kind.RESPONSE, Kind.RESPONSE), 1):
+        await caller.until(kind, stream)
+    assert {got.request.body: got.answer.body for got in one.written()} == {
+        b"go": b"go one two",
+        b"wait": b"wait later",
+    }
+
+
 async def test_a_stream_beyond_the_bound_is_skipped_and_not_kept_in_memory(
     record: Record,
 ) -> None:

@@ -121,6 +121,8 @@ class Trial:
         """A worker died with these calls in its hands, whether they can be run again or not."""
         counts = self.counts_of(link.revision)
         for call in calls:
+            if call.shadow:
+                continue  # No request of any client: its mirror counts it.
             # What streams was counted with its head; what no handler saw is still to come.
             counts.requests += call.started and not call.streaming
             counts.errors += call.started
