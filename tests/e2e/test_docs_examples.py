@@ -28,7 +28,7 @@ from stoker.nouns.settings import ModelSettings
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ELSEWHERE = frozenset({"sizes", "embed"})
 """Not deployed here: one needs a package index, the other a model, which other tests deploy."""
-ROUTES = ("nuclio-compatibility.md", "mlrun-api.md")
+ROUTES = ("nuclio-compatibility.md", "mlrun-api.md", "rollouts.md")
 """Pages with tables of the control port's routes."""
 VOLATILE = re.compile(r'(?<="request_id":")[^"]*|(?<=/invocations/)\w+|(?<="id":")\w+')
 
@@ -163,7 +163,8 @@ def test_every_verb_of_the_command_line_stands_in_the_table() -> None:
     rows = table("operating.md", "Commands")
     documented = {row[0].split()[1] for row in rows if row[0].startswith("stoker ")}
     verbs = {str(c.name or c.callback.__name__) for c in cli.registered_commands if c.callback}
-    assert documented == verbs
+    groups = {str(group.name or group.typer_instance.info.name) for group in cli.registered_groups}
+    assert documented == verbs | groups
 
 
 @pytest.fixture(scope="module")

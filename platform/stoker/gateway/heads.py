@@ -91,11 +91,10 @@ def _newcomer(error: FunctionNotFound, exchange: Exchange, front: Front) -> str:
         raise StoreUnavailable(
             "the gateway has just started and has not read the functions yet", retry_after_s=1.0
         ) from None
-    name = str(error.detail.get("function", ""))
     # Whoever asks before he sends a body wants to hear now, not after it.
-    if exchange.expects_continue or not front.newcomers.may_be(name):
+    if exchange.expects_continue or not front.newcomers.may_be(error.name):
         raise error
-    return name
+    return error.name
 
 
 def _is_health(path: str, headers: dict[str, str]) -> bool:

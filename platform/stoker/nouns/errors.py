@@ -80,7 +80,13 @@ class Forbidden(StokerError):
 
 
 class FunctionNotFound(StokerError):
-    """No function of that name; ``detail["near"]`` lists similar names."""
+    """No function of that name; ``detail["near"]`` lists similar names.
+
+    Attributes:
+        name: that was asked for; empty where it was not by name.
+    """
+
+    name = ""
 
     code = "function_not_found"
     status = 404

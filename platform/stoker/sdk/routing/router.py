@@ -123,7 +123,9 @@ class Router:
         """The refusal of a name that nobody has."""
         near = near_names(function, list(self.lanes))
         hint = f"; did you mean {', '.join(near)}?" if near else ""
-        return FunctionNotFound(f"no function {function!r}{hint}", function=function, near=near)
+        error = FunctionNotFound(f"no function {function!r}{hint}", near=near)
+        error.name = function
+        return error
 
     def demand(self) -> dict[str, Demand]:
         """Demand of every function, for the autoscaler."""
