@@ -37,6 +37,7 @@ CANARY = ""
 TRIGGERS = {"http": {"kind": "http", "numWorkers": 2}}
 ALONE = 0.000001
 """A share of the traffic that no request of a test is dealt."""
+DIFFERING = {"latency_ratio": None, "differing": 0.05}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,9 @@ class Function:
         """Deploys a canary; returns once it gets copies."""
         assert self.live.endpoints is not None
         code = SERVES.replace('CANARY = ""', f'CANARY = "{kind}"')
-        annotation = json.dumps({"share": ALONE, "length_s": 600, **spec})
+        annotation = json.dumps(
+            {"share": ALONE, "length_s": 600, "bounds": {"latency_ratio": None}, **spec}
+        )
         document = {
             "metadata": {
                 "name": self.name,
@@ -123,7 +126,7 @@ def test_a_canary_that_answers_otherwise_is_rolled_back_before_anybody_got_its_a
     live: Platform, tmp_path: Path
 ) -> None:
     fn = Function(live, "wrong", tmp_path / "seen")
-    fn.canary("wrong", mirror=1.0, ignore=["who"], min_requests=10, bounds={"differing": 0.05})
+    fn.canary("wrong", mirror=1.0, ignore=["who"], min_requests=10, bounds=DIFFERING)
 
     def over() -> bool:
         assert fn.ask(7) == {"n": 14, "who": "serving"}

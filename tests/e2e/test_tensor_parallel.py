@@ -176,7 +176,8 @@ def test_a_killed_worker_leaves_no_peers(cards: Platform) -> None:
     peers = zero.children()
     os.kill(zero.pid, signal.SIGKILL)
     eventually(lambda: all_gone(peers))
-    assert ask(cards).status_code == 200
+    # A request that had reached the dead one is lost with it: 502, as the contract says.
+    eventually(lambda: ask(cards).status_code == 200)
 
 
 def test_at_zero_none_of_its_ranks_is_left(cards: Platform) -> None:
