@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import shutil
 import signal
@@ -299,12 +298,12 @@ def _cells(one: CandidateResult, run: QualityRun, metrics: int) -> list[str]:
 
 def _report(run: QualityRun, path: Path) -> None:
     try:
-        report = importlib.import_module("stoker.quality.report")
+        from stoker.quality.report import write_report
     except ModuleNotFoundError as exc:
         raise Failure(
             f"the report cannot be written: there is no {exc.name}",
             hint="pip install 'stoker[quality]'",
         ) from exc
-    report.write_report(run, path)
+    write_report(run, path)
     if not os.environ.get("CI"):
         console(stderr=True).print(f"report: {path}", markup=False)

@@ -10,9 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from stoker.models import seen_texts
+from stoker.models import seen_texts, text_file
 from stoker.models.manifest import Calibrated
-from stoker.models.source import PACKAGE_SCHEME, in_package
 from stoker.nouns.errors import UnusableModel
 
 LEAST = 16
@@ -55,39 +54,12 @@ def read(declared: str) -> Texts:
     Raises:
         UnusableModel: the file is not there, no text, too large, or has too few.
     """
-    path = _path(declared)
-    content = _content(path)
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as exc:
-        raise UnusableModel(
-            f"{_VARIABLE}: {path} must be UTF-8, one text a line: {exc.reason} at byte {exc.start}"
-        ) from exc
-    lines = tuple(dict.fromkeys(filter(None, map(str.strip, text.splitlines()))))
+    path = text_file.path_of(declared, _VARIABLE)
+    content = text_file.content_of(path, _VARIABLE, most_bytes=_MOST_BYTES)
+    lines = tuple(dict.fromkeys(text_file.lines_of(content, path, _VARIABLE)))
     if len(lines) < LEAST:
         raise UnusableModel(
             f"{_VARIABLE}: {path} must have at least {LEAST} different texts, one a line, "
             f"has {len(lines)}"
         )
     return Texts(path, hashlib.sha256(content).hexdigest(), lines)
-
-
-def _path(declared: str) -> Path:
-    if declared.startswith(PACKAGE_SCHEME):
-        return in_package(declared, _VARIABLE)
-    return Path(declared).expanduser().resolve()
-
-
-def _content(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UnusableModel(
-                f"{_VARIABLE}: {path} must have at most {_MOST_BYTES >> 20} MiB, has "
-                f"{path.stat().st_size >> 20}: some hundred texts are enough"
-            )
-        return path.read_bytes()
-    except OSError as exc:
-        raise UnusableModel(
-            f"{_VARIABLE}: {path} cannot be read ({exc.strerror}); must be a file of texts, one a "
-            "line"
-        ) from exc

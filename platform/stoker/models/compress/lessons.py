@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stoker.models import text_file
 from stoker.models.seen_texts import fingerprint
-from stoker.models.source import PACKAGE_SCHEME, in_package
 from stoker.models.tasks.texts import Texts
 from stoker.nouns.errors import UnusableModel
 
@@ -55,9 +55,7 @@ def path_of(declared: str) -> Path:
     Raises:
         UnusableModel: the package or the file in it is not there.
     """
-    if declared.startswith(PACKAGE_SCHEME):
-        return in_package(declared, _VARIABLE)
-    return Path(declared).expanduser().resolve()
+    return text_file.path_of(declared, _VARIABLE)
 
 
 def read(declared: str) -> Lessons:
@@ -67,34 +65,14 @@ def read(declared: str) -> Lessons:
         UnusableModel: the file is not there, is no text, is too large, or has too few.
     """
     path = path_of(declared)
-    content = _content(path)
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as exc:
-        raise UnusableModel(
-            f"{_VARIABLE}: {path} must be UTF-8, one text a line: {exc.reason} at byte {exc.start}"
-        ) from exc
-    different = {fingerprint(line): line for line in map(str.strip, text.splitlines()) if line}
+    content = text_file.content_of(path, _VARIABLE, most_bytes=_MOST_BYTES)
+    different = {fingerprint(one): one for one in text_file.lines_of(content, path, _VARIABLE)}
     if len(different) < LEAST:
         raise UnusableModel(
             f"{_VARIABLE}: {path} must have at least {LEAST} different texts, one a line, has "
             f"{len(different)}"
         )
     return Lessons(tuple(different.values()), hashlib.sha256(content).hexdigest())
-
-
-def _content(path: Path) -> bytes:
-    try:
-        if (size := path.stat().st_size) > _MOST_BYTES:
-            raise UnusableModel(
-                f"{_VARIABLE}: {path} must have at most {_MOST_BYTES >> 20} MiB, has {size >> 20}"
-            )
-        return path.read_bytes()
-    except OSError as exc:
-        raise UnusableModel(
-            f"{_VARIABLE}: {path} cannot be read ({exc.strerror}); must be a file of texts, one a "
-            "line"
-        ) from exc
 
 
 class Desk:
