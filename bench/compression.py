@@ -49,7 +49,7 @@ def run(context: Context) -> Result:
         )
         found.append(((prune, distill, quantization), facts))
     if not context.quick:
-        PAGE.write_text(with_table(PAGE.read_text(), page(found), "compression"))
+        PAGE.write_text(with_table(PAGE.read_text(), page(found), "compression.py"))
     details = [[" ".join(filter(None, names)), facts] for names, facts in found]
     return Result("compression", _figures(found), details={"rows": details})
 

@@ -1,7 +1,9 @@
 """Every quantization that works on this device, beside fp32 and bf16, and docs/quantization.md.
 
 Each is prepared once (kept in ``.bench/quantization`` for the next run), then loaded in a process
-of its own, with one thread. The table in the docs is written from these figures alone.
+of its own, with one thread. The tables in the docs are written from these figures alone. There are
+two kinds of CPU, those that compute bf16 and those that do not, and what is fast differs between
+them: a run replaces the tables of its own kind and leaves the other's.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from typing import Any
 from bench import machine
 from bench.context import ROOT, Context
 from bench.result import CannotRun, Figure, Result, at_most
+from stoker.models.device import cpu
 from stoker.models.source import in_package
 
 PAGE = ROOT / "docs" / "quantization.md"
-BEGIN, END = "<!-- begin: made by bench/quantization.py -->", "<!-- end -->"
+BEGIN, END = "<!-- begin: made by bench/{} -->", "<!-- end -->"
 ONCE = ROOT / "bench" / "quantize_once.py"
 METHODS = ("fp32", "bf16", "int8", "int8-dynamic", "int4", "gptq", "awq", "nf4", "fp4", "fp8")
 CALIBRATED = frozenset({"gptq", "awq"})
@@ -57,7 +60,7 @@ def run(context: Context) -> Result:
         if task == "feature-extraction" and not context.quick:
             found[name][COMPILED] = measured(context, model, task, "bf16", {"STOKER_COMPILE": "1"})
     if not context.quick:
-        PAGE.write_text(with_table(PAGE.read_text(), page(found)))
+        PAGE.write_text(with_table(PAGE.read_text(), page(found), made_by(cpu().bf16)))
     return Result("quantization", _figures(found), details=found)
 
 
@@ -118,17 +121,27 @@ def _beside(
     )  # fmt: skip
 
 
-def with_table(text: str, table: str, by: str = "quantization") -> str:
+def made_by(bf16: bool) -> str:
+    """What the marker of the tables says.
+
+    >>> made_by(True), made_by(False)
+    ('quantization.py, bf16', 'quantization.py, no bf16')
+    """
+    return f"quantization.py, {'bf16' if bf16 else 'no bf16'}"
+
+
+def with_table(text: str, table: str, by: str) -> str:
     """The page with what lies between its markers replaced.
 
-    >>> print(with_table(f"a\\n{BEGIN}\\nold\\n{END}\\nb", "new"))
+    >>> old = f"a\\n{BEGIN.format('x.py')}\\nold\\n{END}\\nb"
+    >>> print(with_table(old, "new", "x.py"))
     a
-    <!-- begin: made by bench/quantization.py -->
+    <!-- begin: made by bench/x.py -->
     new
     <!-- end -->
     b
     """
-    begin = BEGIN.replace("quantization", by)
+    begin = BEGIN.format(by)
     before, marked, rest = text.partition(begin)
     _, ended, after = rest.partition(END)
     if not (marked and ended):
@@ -140,8 +153,8 @@ def page(found: dict[str, Facts]) -> str:
     """The tables, in Markdown."""
     facts = machine.facts()
     lines = [
-        f"Measured on {facts.get('processor') or 'this CPU'}, one thread, each in its own process; "
-        "times are of the processor."
+        f"Measured on {facts['processor']} ({', '.join(facts['vectors']) or 'no vectors'}), one "
+        "thread, each in its own process; times are of the processor."
     ]
     for name, methods in found.items():
         quality = "mean cosine to fp32" if name == "all-MiniLM-L6-v2" else "perplexity"

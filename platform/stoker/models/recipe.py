@@ -17,7 +17,7 @@ from stoker.models.methods import Method, method_for
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Attention, Dtype, ModelSettings, Quantization, Task
 
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 """Raised when a recipe's result changes, so that what older versions prepared is not taken."""
 
 _LIBRARIES: dict[Backend, tuple[str, ...]] = {

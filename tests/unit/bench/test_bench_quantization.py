@@ -1,7 +1,7 @@
 """The table of docs/quantization.md is written by the benchmark, between its markers."""
 
 import pytest
-from bench.quantization import BEGIN, END, PAGE, page, with_table
+from bench.quantization import BEGIN, END, PAGE, made_by, page, with_table
 from bench.result import CannotRun
 
 FACTS = {
@@ -17,15 +17,18 @@ def test_a_row_stands_beside_bf16():
     assert f"{row} 0.99 |" in lines
 
 
-def test_only_what_lies_between_the_markers_is_replaced():
-    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert with_table(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+def test_only_what_lies_between_its_own_markers_is_replaced():
+    ours, other = BEGIN.format("x.py"), BEGIN.format("y.py")
+    text = f"before\n{ours}\nold\n{END}\nbetween\n{other}\nkept\n{END}\nafter\n"
+    expected = f"before\n{ours}\nnew\n{END}\nbetween\n{other}\nkept\n{END}\nafter\n"
+    assert with_table(text, "new", "x.py") == expected
 
 
 def test_a_page_without_markers_is_refused():
     with pytest.raises(CannotRun, match="no markers"):
-        with_table("nothing", "new")
+        with_table("nothing", "new", "x.py")
 
 
-def test_the_page_has_its_markers():
-    with_table(PAGE.read_text(), "new")
+@pytest.mark.parametrize("bf16", [True, False])
+def test_the_page_has_tables_of_both_kinds_of_cpu(bf16: bool):
+    assert "\nnew\n" in with_table(PAGE.read_text(), "new", made_by(bf16))

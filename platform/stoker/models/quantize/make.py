@@ -93,6 +93,8 @@ def int4(
     """
     qdata = packed_for_cpu(levels) if device == "cpu" else two_a_byte(levels.to(torch.int32))
     both = torch.stack((scale, zero), dim=-1).transpose(0, 1).contiguous()
+    if device == "cpu":
+        both = both.to(torch.bfloat16)  # what the kernel reads, whatever the activations are
     return {"qdata": qdata, "scale_and_zero": both}, device == "cpu"
 
 
