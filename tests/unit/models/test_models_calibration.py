@@ -11,14 +11,15 @@ pytest.importorskip("torchao")
 
 import torch
 import transformers
+from kernels import Kernels
 from tiny import bert, llama
 
 from stoker.models import calibration, seen_texts
 from stoker.models.device import Target
 from stoker.models.load import load, load_module
 from stoker.models.prepare import prepare
-from stoker.models.quantize import make
-from stoker.models.quantize.linears import INT4_GROUP, Int4Linear, levels_of
+from stoker.models.quantize import calibrated, make
+from stoker.models.quantize.linears import INT4_GROUP, SCHEMES, Int4Linear, levels_of
 from stoker.models.recipe import choose
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.home import Home
@@ -78,6 +79,23 @@ def test_a_calibrated_model_read_back_says_nearly_what_it_said(tmp_path, home, t
     assert len(live) == 14
     assert any("layers.0" in line for line in told), "no progress between the blocks"
     assert any("layers.1" in line for line in told)
+
+
+def test_scales_are_tried_on_the_weight_that_is_left_and_without_the_kernel_for_int4():
+    """Which is for few rows; a search shows thousands to each of twenty scales."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(128, 64, bias=False)
+    tensors, packed = make.rounded(linear, "cpu")
+    layer = SCHEMES["int4"](linear, tensors, packed=packed)
+    with torch.inference_mode():
+        left = layer(torch.eye(128)).T
+    assert (make.as_rounded(linear.weight.detach()) - left).norm() < 0.01 * left.norm()
+    search = calibrated.Awq(linear)
+    search.see(torch.randn(40, 128))
+    with torch.inference_mode(), Kernels() as kernels:
+        search.made("cpu")
+    assert kernels.seen.keys() & {"mm", "linear"}
+    assert not [name for name in kernels.seen if name.startswith("_weight_int4pack_mm")]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from stoker.models.manifest import Quantized
 from stoker.models.quantize.linears import INT4_GROUP, SCHEMES
-from stoker.models.quantize.make import Tensors, int4, rounded, set_module, torchao
+from stoker.models.quantize.make import Tensors, as_rounded, int4, rounded, set_module, torchao
 from stoker.models.quantize.plan import Plan
 from stoker.nouns.errors import UnusableModel
 
@@ -78,11 +79,9 @@ class Awq:
     def __init__(self, linear: nn.Linear) -> None:
         torchao()
         from torchao.prototype.awq.core import AWQObserver
-        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
-        config = PrototypeInt4WeightOnlyConfig(group_size=INT4_GROUP, set_inductor_config=False)
         self._linear = linear
-        self._observer = AWQObserver(linear.weight.detach(), None, config)
+        self._observer = AWQObserver(linear.weight.detach(), None, _rounding_config()())
 
     @staticmethod
     def held(linear: nn.Linear, tokens: int) -> int:
@@ -101,6 +100,25 @@ class Awq:
         copy.weight = nn.Parameter(linear.weight.detach() * scale, requires_grad=False)
         tensors, packed = rounded(copy, device)
         return tensors | {"pre_scale": 1.0 / scale}, packed
+
+
+@cache
+def _rounding_config() -> Any:
+    """For torchao's search over scales: each is tried by the plain product of the rounded weight.
+
+    Its own config tries them by the kernel for int4, which for many rows is slower than a plain
+    product, and 60 times slower for fp32 activations.
+    """
+    from torchao.core.config import AOBaseConfig
+    from torchao.quantization.transform_module import register_quantize_module_handler
+
+    def as_it_will_be(holder: Any, _config: object) -> Any:
+        holder.weight = nn.Parameter(as_rounded(holder.weight.detach()), requires_grad=False)
+        return holder
+
+    config = type("Rounding", (AOBaseConfig,), {})
+    register_quantize_module_handler(config)(as_it_will_be)
+    return config
 
 
 _METHODS: dict[str, type[Gptq | Awq]] = {"gptq": Gptq, "awq": Awq}

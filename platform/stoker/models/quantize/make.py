@@ -100,16 +100,33 @@ def int4(
 
 def rounded(linear: nn.Linear, device: str) -> tuple[Tensors, bool]:
     """Int4 by rounding each weight to the nearest level of its group, as torchao chooses them."""
+    weight = linear.weight.detach()
+    levels, scale, zero = _rounding(weight)
+    rows = weight.shape[0]
+    return int4(levels, scale.reshape(rows, -1), zero.reshape(rows, -1), device=device)
+
+
+def as_rounded(weight: torch.Tensor) -> torch.Tensor:
+    """The weight that `rounded` leaves, in the numbers it was in before."""
+    from torchao.quantization import quant_primitives as torchaos
+
+    levels, scale, zero = _rounding(weight)
+    again: torch.Tensor = torchaos._dequantize_affine_tinygemm(
+        levels, [1, INT4_GROUP], scale, zero, torch.int32, 0, 15, output_dtype=weight.dtype
+    )
+    return again
+
+
+def _rounding(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     torchao()
     from torchao.quantization import quant_primitives as torchaos
 
-    weight, block = linear.weight.detach(), [1, INT4_GROUP]
+    block = [1, INT4_GROUP]
     scale, zero = torchaos._choose_qparams_affine_tinygemm(
         weight, torchaos.MappingType.ASYMMETRIC, block, torch.int32, 0, 15, 1e-6, None, weight.dtype
     )
     levels = torchaos._quantize_affine_tinygemm(weight, block, scale, zero, torch.int32, 0, 15)
-    rows = weight.shape[0]
-    return int4(levels, scale.reshape(rows, -1), zero.reshape(rows, -1), device=device)
+    return levels, scale, zero
 
 
 def _by_torchao(linear: nn.Linear, method: str) -> Any:
