@@ -105,6 +105,7 @@ class Build:
             backend=self.recipe.backend,
             method=self.recipe.method.name,
             dtype=self.recipe.dtype,
+            narrow=self.recipe.narrow,
             device=self.recipe.target.kind,
             trust_remote_code=settings.trust_remote_code,
             bytes_before=self.source.weight_bytes,
@@ -164,12 +165,17 @@ class Build:
 
     def _torch(self, folder: Path, manifest: Manifest) -> Manifest:
         module = self._original(torch_dtype(self.recipe.dtype) or "auto")
+        if not self.recipe.settings.quantization.is_cast:
+            manifest = self._quantized(module, folder, manifest)
+        if self.recipe.narrow:
+            from stoker.models.narrow import narrow
+
+            narrow(module)
         if self.recipe.settings.quantization.is_cast:
             changed = self._cast_modules(module)
             self.progress(f"saving the weights, {len(changed)} modules converted")
             manifest = manifest.model_copy(update={"replaced": changed})
         else:
-            manifest = self._quantized(module, folder, manifest)
             self.progress("saving the weights")
         save_module(module, folder)
         return manifest

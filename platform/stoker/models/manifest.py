@@ -73,6 +73,7 @@ class Manifest(BaseModel):
         key: the name of its folder: source digest, recipe and library versions, hashed.
         method: what the back end was asked for.
         dtype: of activations and of weights that are not quantized; ``auto``: the original's.
+        narrow: whether those weights are kept in bf16 all the same: see `stoker.models.narrow`.
         device: the kind that it was prepared for.
         bytes_before, bytes_after: of the weights on disk; ``after`` counts what workers map.
         replaced: modules whose weights are in the declared numbers now.
@@ -99,6 +100,7 @@ class Manifest(BaseModel):
     backend: Backend
     method: str = ""
     dtype: Dtype = Dtype.AUTO
+    narrow: bool = False
     device: str = "cpu"
     trust_remote_code: bool = False
     bytes_before: int

@@ -100,6 +100,10 @@ def _fill(module: PreTrainedModel, folder: Path, manifest: Manifest) -> None:
         )
     for parameter in module.parameters():
         parameter.requires_grad_(False)
+    if manifest.narrow:
+        from stoker.models.narrow import widen_when_called
+
+        widen_when_called(module)
 
 
 def _place_quantized(

@@ -42,6 +42,9 @@ _COMPILED = frozenset({Task.FEATURE_EXTRACTION, Task.TEXT_CLASSIFICATION})
 _OF_CASTS = {
     Quantization.FP32: Dtype.FP32, Quantization.BF16: Dtype.BF16, Quantization.FP16: Dtype.FP16,
 }  # fmt: skip
+_NARROW_CAST = (
+    "this CPU has no bf16 instructions: the weights are kept in bf16 and computed with in fp32"
+)
 _FLASH = frozenset({Attention.FLASH_ATTENTION_2, Attention.FLASH_ATTENTION_3})
 
 
@@ -56,6 +59,8 @@ class Recipe:
         processor: of the CPU that weights are packed for; empty where they are not.
         notices: what the user should know, a line each.
         texts: what it calibrates on, where the method does.
+        narrow: whether weights that are not quantized are kept in bf16, and widened to ``dtype``
+            when a layer computes with them: see `stoker.models.narrow`.
     """
 
     settings: ModelSettings
@@ -65,6 +70,7 @@ class Recipe:
     processor: str = ""
     notices: tuple[str, ...] = ()
     texts: calibration.Texts | None = None
+    narrow: bool = False
 
     @property
     def backend(self) -> Backend:
@@ -98,7 +104,7 @@ class Recipe:
             RECIPE_VERSION, chosen.task, chosen.quantization, self.backend, self.method.name,
             self.dtype, str(self.target), self.processor, list(chosen.skip),
             chosen.pickled_weights, chosen.trust_remote_code, *compression.facts(chosen),
-            self.texts.digest if self.texts else "", chosen.compile,
+            self.texts.digest if self.texts else "", chosen.compile, self.narrow,
         ]  # fmt: skip
 
 
@@ -113,13 +119,27 @@ def choose(settings: ModelSettings, target: Target | None = None) -> Recipe:
     encoder = settings.task is Task.FEATURE_EXTRACTION
     method, notices = method_for(settings.quantization, target, encoder=encoder)
     dtype = _dtype(settings, method, target)
+    narrow = _narrow(settings, method, target)
+    if narrow:
+        dtype = Dtype.FP32
+        notices += (_NARROW_CAST,) if settings.quantization.is_cast else ()
     _check_fit(settings, method, target)
     compression.check(settings)
     notices += compression.notices(settings)
     _check_compiled(settings, method, target)
     packed = (method.packs or settings.compile) and target.kind == "cpu"
     texts = _texts(settings) if method.calibrates else None
-    return Recipe(settings, method, dtype, target, processor() if packed else "", notices, texts)
+    named = processor() if packed else ""
+    return Recipe(settings, method, dtype, target, named, notices, texts, narrow)
+
+
+def _narrow(settings: ModelSettings, method: Method, target: Target) -> bool:
+    """Whether the CPU only emulates bf16, and nobody said that it should."""
+    whole = settings.quantization in (Quantization.NONE, Quantization.FP32)
+    alone = settings.tensor_parallel == 1 and not settings.compile
+    slow = target.kind == "cpu" and not target.bf16
+    ours = method.backend != "onnxruntime"
+    return slow and alone and ours and not whole and settings.dtype is Dtype.AUTO
 
 
 def _check_compiled(settings: ModelSettings, method: Method, target: Target) -> None:
