@@ -13,11 +13,11 @@ from stoker.models import calibration, device
 from stoker.models.compress import compression
 from stoker.models.device import Target
 from stoker.models.manifest import Backend
-from stoker.models.methods import Method, method_for
+from stoker.models.methods import Method, emulated, method_for
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Attention, Dtype, ModelSettings, Quantization, Task
 
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 """Raised when a recipe's result changes, so that what older versions prepared is not taken."""
 
 _LIBRARIES: dict[Backend, tuple[str, ...]] = {
@@ -115,7 +115,7 @@ def choose(settings: ModelSettings, target: Target | None = None) -> Recipe:
     dtype = _dtype(settings, method, target)
     _check_fit(settings, method, target)
     compression.check(settings)
-    notices += compression.notices(settings)
+    notices += emulated(dtype, target, encoder=encoder) + compression.notices(settings)
     _check_compiled(settings, method, target)
     packed = (method.packs or settings.compile) and target.kind == "cpu"
     texts = _texts(settings) if method.calibrates else None
