@@ -67,6 +67,7 @@ def compared(folder: Path, ranks: int) -> dict[str, Any]:
     found["parameters in all"] = sum(one.numel() for one in module_of(whole).parameters())
     for name, parameters in (("greedy", GREEDY), ("sampled", SAMPLED)):
         found[name] = [task(PROMPTS, parameters) for task in (whole, split)]
+    found["uneven"] = [_uneven(task) for task in (whole, split)]
     found["streamed"] = [_pieces(task) for task in (whole, split)]
     _left_early(split)
     found["after one that was left"] = split(PROMPTS, GREEDY) == whole(PROMPTS, GREEDY)
@@ -75,6 +76,13 @@ def compared(folder: Path, ranks: int) -> dict[str, Any]:
     _slept(split)
     found["after sleep"] = split(PROMPTS, GREEDY) == whole(PROMPTS, GREEDY)
     return found
+
+
+def _uneven(task: Any) -> Any:
+    """Texts of which one ends long before the other."""
+    each = [task.options({**GREEDY, "max_new_tokens": count}) for count in (3, 16)]
+    items = [task.read(prompt, own) for prompt, own in zip(PROMPTS, each, strict=True)]
+    return task.run(items, each[0].shared())
 
 
 def _pieces(task: Any) -> list[str]:

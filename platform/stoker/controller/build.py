@@ -169,8 +169,10 @@ class Builds:
             "PYTHONPATH": os.pathsep.join(part for part in path if part),
             "PYTHONUNBUFFERED": "1",
             "STOKER_PREPARE_REPORT": str(report),
-            # The workers' device, which this process may not see.
+            # The workers' device, which this process may not see: what it took of a card would be
+            # in no ledger.
             "STOKER_BUILD_DEVICE": device,
+            "CUDA_VISIBLE_DEVICES": "",
         }
         last = ""
 

@@ -14,18 +14,21 @@ from stoker.models.compress import alive
 from stoker.models.gguf import dequantized
 from stoker.models.layout import Layout, read_layout
 from stoker.models.manifest import Calibrated, Fidelity, Manifest, Quantized
+from stoker.models.methods import emulated
 from stoker.models.original import load_config, load_original
-from stoker.models.prepared import open_module, save_module, torch_dtype
+from stoker.models.prepared import dtype_of, open_module, save_module, torch_dtype
 from stoker.models.recipe import Recipe
 from stoker.models.source import Source
 from stoker.models.tasks.texts import open_tokenizer
 from stoker.models.tokens import TOKENIZER, Tokens
 from stoker.nouns.errors import UnusableModel
-from stoker.nouns.settings import Task
+from stoker.nouns.settings import Dtype, Task
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from stoker.models.encoder import Session
 
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".onnx", ".msgpack")
 _OWN = frozenset({"config.json", "generation_config.json", "manifest.json"})
@@ -171,6 +174,9 @@ class Build:
             from stoker.models.narrow import narrow
 
             narrow(module)
+        if self.recipe.dtype is Dtype.AUTO:  # else it was known before
+            for notice in emulated(dtype_of(module), self.recipe.target, encoder=self._encoder):
+                self.progress(f"notice: {notice}")
         if self.recipe.settings.quantization.is_cast:
             changed = self._cast_modules(module)
             self.progress(f"saving the weights, {len(changed)} modules converted")
@@ -271,15 +277,20 @@ class Build:
 
     def _encoders(self, folder: Path, manifest: Manifest, against: Source) -> Fidelity:
         from stoker.models.encoder import Model
-        from stoker.models.load import session
+        from stoker.models.onnx_session import OnnxSession
         from stoker.models.torch_session import TorchSession
 
         tokens = Tokens.of(folder, manifest.max_tokens)
         original = TorchSession(self._original(self._reference, against), manifest.pooling)
         expected = Model(original, tokens, manifest, folder).encode(fidelity.TEXTS)
-        prepared = session(folder, manifest, threads=1)
-        if isinstance(prepared, TorchSession):
-            verify(prepared.module, manifest)
+        # On the CPU, whatever it is made for: the card is not here, or is somebody else's.
+        prepared: Session
+        if manifest.backend == "onnxruntime":
+            prepared = OnnxSession(folder, threads=1)
+        else:
+            module = open_module(folder, manifest)
+            verify(module, manifest)
+            prepared = TorchSession(module, manifest.pooling)
         found = Model(prepared, tokens, manifest, folder).encode(fidelity.TEXTS)
         return fidelity.compare(expected, found)
 

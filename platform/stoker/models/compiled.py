@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stoker.models.layout import DEFAULT_MAX_TOKENS, context_of
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Task
 
@@ -141,7 +142,7 @@ def _only(module: PreTrainedModel, names: Sequence[str], output: str) -> Any:
 def _axes(module: PreTrainedModel) -> dict[int, Any]:
     import torch
 
-    longest = int(getattr(module.config, "max_position_embeddings", 512) or 512)
+    longest = context_of(module.config) or DEFAULT_MAX_TOKENS
     return {
         0: torch.export.Dim("rows", min=1, max=_MOST_ROWS),
         1: torch.export.Dim("tokens", min=1, max=longest),

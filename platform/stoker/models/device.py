@@ -47,7 +47,7 @@ def target(env: Mapping[str, str] | None = None) -> Target:
     Simulated devices compute on the CPU, and a card that nobody gave to this process is not its.
 
     Raises:
-        UnusableModel: ``STOKER_BUILD_DEVICE`` cannot be read.
+        UnusableModel: ``STOKER_BUILD_DEVICE`` cannot be read, or torch cannot use the card.
     """
     env = os.environ if env is None else env
     declared = env.get(BUILD_DEVICE, "").strip().lower()
@@ -56,7 +56,7 @@ def target(env: Mapping[str, str] | None = None) -> Target:
     visible = env.get("CUDA_VISIBLE_DEVICES", "").strip()
     if not visible or visible.startswith(SIMULATED_PREFIX) or visible == "-1":
         return cpu()
-    return _card() or cpu()
+    return _card(visible)
 
 
 @cache
@@ -92,11 +92,20 @@ def _cuda(capability: tuple[int, int]) -> Target:
     return Target("cuda", capability, bf16=capability >= (8, 0))
 
 
-def _card() -> Target | None:
-    """The first card that torch sees. Initialises CUDA: never in a process that will fork."""
+def _card(visible: str) -> Target:
+    """The first card that torch sees. Initialises CUDA: never in a process that will fork.
+
+    Raises:
+        UnusableModel: it sees none. On the CPU it would be slow, and nothing would say why.
+    """
     import torch
 
     if not torch.cuda.is_available():
-        return None
+        built = torch.version.cuda
+        why = f"cannot use it: it was built for CUDA {built}" if built else "is built without CUDA"
+        raise UnusableModel(
+            f"this process was given the card {visible}, and torch {torch.__version__} {why}; "
+            "install a torch that fits the driver, or ask for no GPU"
+        )
     major, minor = torch.cuda.get_device_capability(0)
     return _cuda((major, minor))

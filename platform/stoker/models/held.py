@@ -14,6 +14,16 @@ _UNITS = {"bytes": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**
 _TRIED = re.compile(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB)", re.IGNORECASE)
 """torch says so of cards ("Tried to allocate 2.00 GiB") and of the host ("… 64 bytes")."""
 
+_SHORT = (
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    # Of its creation, which takes memory, this is all that cuBLAS says.
+    "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What torch says where its own allocator was not the one that failed."""
+
 _loaded: dict[str, int] = {}
 """Bytes of the checkpoints that this process has loaded, by key."""
 
@@ -56,10 +66,17 @@ def bytes_wanted(exc: BaseException) -> int | None:
     return int(float(found[1]) * _UNITS[found[2].lower()]) if found else None
 
 
+def is_shortage(exc: BaseException) -> bool:
+    """Whether a device had no memory left: torch's allocator, or a library that has its own."""
+    kind = getattr(sys.modules.get("torch"), "OutOfMemoryError", ())
+    if isinstance(exc, kind):
+        return True
+    return isinstance(exc, RuntimeError) and any(sign in str(exc) for sign in _SHORT)
+
+
 def note_shortage(exc: BaseException, env: Mapping[str, str] = os.environ) -> None:
     """A request failed of this; nothing, unless it is a device that had no memory left."""
-    kind = getattr(sys.modules.get("torch"), "OutOfMemoryError", ())
-    if not _devices(env) or not isinstance(exc, kind):
+    if not _devices(env) or not is_shortage(exc):
         return
     SHORTAGES.times += 1
     needed = device_peak(env) + _ranks * (bytes_wanted(exc) or 0)

@@ -10,8 +10,14 @@ from typing import Any
 from stoker.nouns.errors import UnusableModel
 
 DEFAULT_MAX_TOKENS = 512
+_PADDING = 1
 _POOLINGS = ("mean", "cls", "max")
 _SUPPORTED_MODULES = ("Transformer", "Pooling", "Normalize")
+_AFTER_PADDING = frozenset({
+    "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke",
+    "markuplm", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+})  # fmt: skip
+"""Architectures that count positions from the one after their padding token's number on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,15 @@ def read_layout(folder: Path) -> Layout:
     return Layout(pooling, _max_tokens(folder))
 
 
+def context_of(config: Any) -> int | None:
+    """`usable_positions`, by transformers' configuration of a model."""
+    return usable_positions(
+        str(config.model_type),
+        getattr(config, "max_position_embeddings", None),
+        getattr(config, "pad_token_id", None),
+    )
+
+
 def _pooling(path: Path) -> str:
     config = _json(path) or {}
     named = config.get("pooling_mode")
@@ -61,9 +76,32 @@ def _flagged(config: dict[str, Any]) -> list[str]:
 
 def _max_tokens(folder: Path) -> int:
     declared = (_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
-    positions = (_json(folder / "config.json") or {}).get("max_position_embeddings")
+    config = _json(folder / "config.json") or {}
+    positions = usable_positions(
+        str(config.get("model_type", "")),
+        config.get("max_position_embeddings"),
+        config.get("pad_token_id"),
+    )
     limits = [int(limit) for limit in (declared, positions) if limit]
     return min(limits, default=DEFAULT_MAX_TOKENS)
+
+
+def usable_positions(model_type: str, positions: int | None, padding: int | None) -> int | None:
+    """The most tokens that a table of positions has room for; None when there is no such table.
+
+    One more would be an index error on a CPU, and end the process's use of a card.
+
+    Args:
+        model_type: transformers' name of the architecture.
+        positions: ``max_position_embeddings``.
+        padding: ``pad_token_id``; None is what these architectures have.
+
+    >>> usable_positions("bert", 512, 0), usable_positions("roberta", 514, 1)
+    (512, 512)
+    """
+    if positions is None or model_type not in _AFTER_PADDING:
+        return positions
+    return positions - (_PADDING if padding is None else padding) - 1
 
 
 def _json(path: Path) -> Any:

@@ -95,6 +95,23 @@ _CPU_NOTICES = {
 }
 
 
+def emulated(dtype: Dtype, target: Target, *, encoder: bool) -> tuple[str, ...]:
+    """What the user should know of computing in a float type on a device; nothing, mostly.
+
+    >>> emulated(Dtype.BF16, Target("cpu", bf16=False), encoder=True)[0].partition(":")[0]
+    'this CPU has no bf16 instructions'
+    >>> emulated(Dtype.BF16, Target("cpu"), encoder=True)
+    ()
+    """
+    if target.kind != "cpu" or target.bf16 or dtype not in (Dtype.BF16, Dtype.FP16):
+        return ()
+    faster = "int8, or fp32" if encoder else "fp32"
+    return (
+        f"this CPU has no {dtype} instructions: it computes {dtype} by emulation, 3 to 7 times "
+        f"slower than fp32; what is faster here is {faster}",
+    )
+
+
 def method_for(
     quantization: Quantization, target: Target, *, encoder: bool
 ) -> tuple[Method, tuple[str, ...]]:

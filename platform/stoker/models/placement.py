@@ -18,6 +18,7 @@ from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Attention, Dtype, ModelSettings, Offload
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 Open = Callable[[str | None], "PreTrainedModel"]
@@ -41,6 +42,17 @@ def place(
         raise UnusableModel(
             f"STOKER_DEVICE_MAP={settings.device_map} cannot be carried out: {exc}"
         ) from exc
+
+
+def device_of(module: torch.nn.Module) -> torch.device:
+    """Where a module's inputs go: where its first weights are that are anywhere.
+
+    Those that are offloaded are on no device by themselves, and ``module.device`` would be that.
+    """
+    import torch
+
+    devices = (one.device for one in module.parameters() if not one.is_meta)
+    return next(devices, torch.device("cpu"))
 
 
 def _tiled(module: PreTrainedModel) -> PreTrainedModel:

@@ -55,11 +55,19 @@ def open_module(
 
 def torch_dtype(dtype: Dtype) -> Any:
     """Torch's name of a float type; None for ``auto``."""
+    return _torch_dtypes().get(dtype)
+
+
+def dtype_of(module: PreTrainedModel) -> Dtype:
+    """Of a module's weights; ``auto`` for one that has no name here."""
+    found = (name for name, dtype in _torch_dtypes().items() if dtype is module.dtype)
+    return next(found, Dtype.AUTO)
+
+
+def _torch_dtypes() -> dict[Dtype, torch.dtype]:
     import torch
 
-    return {
-        Dtype.FP32: torch.float32, Dtype.BF16: torch.bfloat16, Dtype.FP16: torch.float16,
-    }.get(dtype)  # fmt: skip
+    return {Dtype.FP32: torch.float32, Dtype.BF16: torch.bfloat16, Dtype.FP16: torch.float16}
 
 
 def skeleton(folder: Path, manifest: Manifest, attention: str | None) -> PreTrainedModel:

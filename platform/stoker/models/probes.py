@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.models.fidelity import TEXTS, compare_losses, compare_outputs, losses, outputs
+from stoker.models.layout import DEFAULT_MAX_TOKENS, context_of
 from stoker.models.manifest import Fidelity
 from stoker.models.tasks.texts import open_tokenizer
 from stoker.nouns.settings import Task
@@ -47,9 +48,10 @@ def rows(
 ) -> list[dict[str, torch.Tensor]]:
     """Each text as a model's inputs, cut at its context and at 512 tokens."""
     tokenizer = open_tokenizer(folder, trust=trust)
-    longest = int(getattr(module.config, "max_position_embeddings", 512) or 512)
+    longest = context_of(module.config) or DEFAULT_MAX_TOKENS
+    most = min(longest, DEFAULT_MAX_TOKENS)
     made = [
-        dict(tokenizer(text, return_tensors="pt", truncation=True, max_length=min(longest, 512)))
+        dict(tokenizer(text, return_tensors="pt", truncation=True, max_length=most))
         for text in texts
     ]
     return [

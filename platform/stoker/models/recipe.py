@@ -13,7 +13,7 @@ from stoker.models import calibration, device
 from stoker.models.compress import compression
 from stoker.models.device import Target
 from stoker.models.manifest import Backend
-from stoker.models.methods import Method, method_for
+from stoker.models.methods import Method, emulated, method_for
 from stoker.nouns.errors import UnusableModel
 from stoker.nouns.settings import Attention, Dtype, ModelSettings, Quantization, Task
 
@@ -125,7 +125,7 @@ def choose(settings: ModelSettings, target: Target | None = None) -> Recipe:
         notices += (_NARROW_CAST,) if settings.quantization.is_cast else ()
     _check_fit(settings, method, target)
     compression.check(settings)
-    notices += compression.notices(settings)
+    notices += emulated(dtype, target, encoder=encoder) + compression.notices(settings)
     _check_compiled(settings, method, target)
     packed = (method.packs or settings.compile) and target.kind == "cpu"
     texts = _texts(settings) if method.calibrates else None

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stoker.models.encoder import Vectors
+from stoker.models.placement import device_of
 from stoker.models.tokens import Ids
 
 if TYPE_CHECKING:
     import torch
 
     from stoker.models.tasks.adapters import Adapters
+
+
+_BLOCK_TOKENS = {"cpu": 256, "cuda": 8192}
+"""Above it a block falls out of a core's cache and each text in it gets slower; below it the cost
+of a call shows. On a card that cost is all there is for a few hundred tokens."""
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -32,25 +38,19 @@ class TorchSession:
     """An encoder held by torch.
 
     Attributes:
+        block_tokens: see `stoker.models.encoder.Session`.
         module: the encoder.
         adapters: what lies over it, for a request to choose.
     """
 
-    block_tokens = 256
-    """Above it a block falls out of a core's cache and each text in it gets slower; below it the
-    cost of a call shows."""
-
     def __init__(
         self, module: torch.nn.Module, pooling: str, adapters: Adapters | None = None
     ) -> None:
-        import torch
-
         self.module = module
         self.adapters = adapters
         self._pooling = pooling
-        # Offloaded weights have no device of their own.
-        devices = (one.device for one in module.parameters() if not one.is_meta)
-        self._device = next(devices, torch.device("cpu"))
+        self._device = device_of(module)
+        self.block_tokens = _BLOCK_TOKENS.get(self._device.type, _BLOCK_TOKENS["cpu"])
 
     def run(self, ids: Ids, mask: Ids) -> Vectors:
         """See `stoker.models.encoder.Session`."""

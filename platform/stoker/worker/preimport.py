@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from stoker.nouns.launch import WorkerLaunch, ZygoteKind
 
@@ -60,8 +61,6 @@ _OPTIONAL: dict[ZygoteKind, tuple[str, ...]] = {
         "transformers.models.bert.modeling_bert",
         "transformers.models.bert.tokenization_bert",
         "onnxruntime",
-        # A second, and six on a busy machine, of every wake of an nf4 or fp4 model.
-        "bitsandbytes",
         "stoker.sdk.model",
         "stoker.models.load",
         "stoker.models.onnx_session",
@@ -75,6 +74,14 @@ _OPTIONAL: dict[ZygoteKind, tuple[str, ...]] = {
     ),
     ZygoteKind.MLRUN: ("pandas", "numpy"),
 }
+
+
+_ON_A_CPU = ("bitsandbytes",)
+"""A second, and six on a busy machine, of every wake of an nf4 or fp4 model. Not where torch can
+use a card: these ask CUDA for its capability while they are imported, and choose their kernels by
+the answer, so that only the worker that has the card may import them."""
+CARDS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+"""One of them is there on a machine that has cards. Looked for, because to ask could start CUDA."""
 
 
 def worker_environment(launch: WorkerLaunch) -> dict[str, str]:
@@ -96,9 +103,17 @@ def preimport(kind: ZygoteKind) -> list[str]:
     done += [name for name in _OPTIONAL[kind] if _optional(name)]
     torch = sys.modules.get("torch")
     if torch is not None:
+        if not uses_cards(torch):
+            done += [name for name in _ON_A_CPU if _optional(name)]
         # Before any op: one op on several threads here hangs every child that uses threads.
         torch.set_num_threads(1)
     return done
+
+
+def uses_cards(torch: ModuleType) -> bool:
+    """Whether this torch was built for cards and this machine has any; asks neither of them."""
+    built = torch.version.cuda or torch.version.hip
+    return bool(built) and any(path.exists() for path in CARDS)
 
 
 def _required(kind: ZygoteKind, name: str) -> str:

@@ -15,6 +15,7 @@ import orjson
 from nuclio_sdk.event import TriggerInfo
 
 from stoker.models.held import note_shortage
+from stoker.models.lost import CardLost, end_if_lost
 from stoker.nouns.errors import HandlerFailed
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.secrecy import mask_text, secret_values
@@ -297,6 +298,10 @@ class Runner:
         else:
             self.log.write("error", "".join(traceback.format_exception(exc)).rstrip())
         note_shortage(exc)
+        try:
+            end_if_lost(exc)
+        except CardLost as lost:
+            self.crash(lost)
         answer = from_exception(exc)
         # An exception may quote a secret of the environment, and the caller is not its owner.
         shown = mask_text(answer.body.decode("utf-8", "surrogateescape"), self._secrets)

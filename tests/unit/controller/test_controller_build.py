@@ -308,6 +308,7 @@ async def test_a_build_tells_the_bytes_of_the_model_that_it_prepared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
 ) -> None:
     async def prepare(command: list[str], *, env: dict[str, str], **_: Any) -> int:
+        assert env["CUDA_VISIBLE_DEVICES"] == "", "a build is in no ledger of bytes"
         if told:
             Path(env["STOKER_PREPARE_REPORT"]).write_text('{"key": "k", "weights": 7}')
         return 0

@@ -19,14 +19,15 @@ from tokenizers.pre_tokenizers import Whitespace
 import tiny_tasks
 from stoker.models import gguf, onnx_build
 from stoker.models import prepare as preparing
+from stoker.models.device import Target
 from stoker.models.kv_cache import token_bytes
 from stoker.models.load import load
 from stoker.models.manifest import Manifest
 from stoker.models.prepare import prepare
 from stoker.models.source import find
-from stoker.models.tasks import open_task, texts
+from stoker.models.tasks import as_task, open_task, texts
 from stoker.models.tasks.texts import open_tokenizer
-from stoker.nouns.errors import UnusableModel
+from stoker.nouns.errors import BadRequest, UnusableModel
 from stoker.nouns.home import Home
 from stoker.nouns.record import ModelBytes
 from stoker.nouns.settings import Dtype, ModelSettings, Task
@@ -278,3 +279,60 @@ def test_a_gguf_s_header_is_parsed_once_and_no_bar_is_drawn(tmp_path, monkeypatc
     assert len(parsed) == 1
     assert "it/s" not in capsys.readouterr().err
     assert gguf_library.GGUFReader is Counted
+
+
+@pytest.mark.parametrize("quantization", ["bf16", "int8"])
+def test_an_encoder_for_a_card_is_made_and_compared_without_one(
+    source, home, quantization, monkeypatch
+):
+    """Nor is a card taken that is there: it is promised to others, in a ledger without builds."""
+    monkeypatch.setenv("STOKER_BUILD_DEVICE", "cuda:9.0")
+    made = prepare(declare(source, quantization), home, quiet).manifest
+    assert made.device == "cuda"
+    assert made.fidelity.mean > 0.99
+
+
+ROBERTA = {
+    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
+    "max_position_embeddings": 20, "vocab_size": len(WORDS), "pad_token_id": 1, "num_labels": 2,
+    "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [
+        (Task.FEATURE_EXTRACTION, "RobertaModel"),
+        (Task.TEXT_CLASSIFICATION, "RobertaForSequenceClassification"),
+    ],
+)
+def test_positions_that_begin_after_the_padding_leave_room_for_fewer_tokens(
+    tmp_path, home, task, head
+):
+    """RoBERTa's 514 are 512; one more is an index error, and on a card the end of the process."""
+    tiny.save(tmp_path / "r", getattr(transformers, head)(transformers.RobertaConfig(**ROBERTA)))
+    env = {"STOKER_MODEL": str(tmp_path / "r"), "STOKER_TASK": str(task)}
+    model = as_task(load(ModelSettings.read(env), home))
+    parameters = {} if task is Task.FEATURE_EXTRACTION else {"truncation": True}
+    longest, longer = model(["ball " * 18, "ball " * 30], parameters)
+    assert np.allclose(*[list(numbers(one)) for one in (longest, longer)], atol=1e-6)
+    if parameters:
+        with pytest.raises(BadRequest, match="has 19 tokens, the model takes 18"):
+            model(["ball " * 19])
+
+
+def numbers(result):
+    return (one["score"] if isinstance(one, dict) else one for one in result)
+
+
+def test_what_a_checkpoint_is_in_is_said_to_be_slow_on_a_cpu_that_only_emulates_it(
+    source, home, monkeypatch
+):
+    """Only once it is read can it be known that a checkpoint is in bf16."""
+    monkeypatch.setattr("stoker.models.device.cpu", lambda: Target("cpu", bf16=False))
+    module = transformers.AutoModel.from_pretrained(source)
+    for dtype, slow in ((torch.float32, False), (torch.bfloat16, True)):
+        module.to(dtype).save_pretrained(source)
+        lines = []
+        prepare(declare(source), home, lines.append)
+        assert any("this CPU has no bf16 instructions" in line for line in lines) is slow

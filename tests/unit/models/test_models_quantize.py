@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tiny import bert, llama
 
 from stoker.models.device import Target
-from stoker.models.load import load_module
+from stoker.models.load import load, load_module
 from stoker.models.prepare import prepare
 from stoker.models.quantize import linears, make
 from stoker.models.quantize.linears import SCHEMES, QuantizedLinear
@@ -172,16 +172,17 @@ def test_weights_are_mapped_and_not_copied(language, home):
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 40), (3, 64)])
 @pytest.mark.parametrize("rows", [1, 5, 20])
-def test_a_weight_of_any_shape_and_place_is_multiplied(shape, rows):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_weight_of_any_shape_and_place_is_multiplied(shape, rows, dtype):
     """torch's int8 kernel crashes on a weight that does not begin at a multiple of 64 bytes."""
     linear = torch.nn.Linear(shape[1], shape[0])
     place = torch.zeros(shape[0] * shape[1] + 8, dtype=torch.int8)
     place[8:] = torch.arange(shape[0] * shape[1]) % 7
     tensors = {"qdata": place[8:].view(shape), "scale": torch.ones(shape[0])}
     layer = SCHEMES["int8"](linear, tensors)
-    x = torch.randn(rows, shape[1])
-    expected = torch.nn.functional.linear(x, tensors["qdata"].float(), linear.bias)
-    assert (layer(x) - expected).norm() < 0.01 * expected.norm()
+    x = torch.randn(rows, shape[1]).to(dtype)
+    expected = torch.nn.functional.linear(x.float(), tensors["qdata"].float(), linear.bias)
+    assert (layer(x).float() - expected).norm() < 0.01 * expected.norm()
 
 
 def test_every_weight_of_a_prepared_file_is_aligned_whatever_its_neighbours(tmp_path):
@@ -210,8 +211,8 @@ def test_buffers_that_no_file_holds_are_computed_again(language, home):
 
 def test_named_modules_stay_in_the_higher_precision(language, home):
     result, module = made(declare(language, "int8", QUANTIZATION_SKIP="*.mlp,q_proj"), home)
-    assert type(module.model.layers[1].mlp.up_proj) is torch.nn.Linear
-    assert type(module.model.layers[0].self_attn.q_proj) is torch.nn.Linear
+    assert isinstance(module.model.layers[1].mlp.up_proj, torch.nn.Linear)
+    assert isinstance(module.model.layers[0].self_attn.q_proj, torch.nn.Linear)
     assert result.manifest.reasons["model.layers.0.mlp.up_proj"] == "declared"
     assert len(result.manifest.replaced) == 6
 
@@ -408,3 +409,48 @@ def test_pickled_weights_are_read_only_by_name_and_never_unpickle_code(tmp_path,
     torch.save({"model.norm.weight": Source}, folder / "pytorch_model.bin")
     with pytest.raises(UnusableModel, match="something else than tensors"):
         prepare(settings, home, quiet)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "level", "kind"), [("int8", 127, torch.int8), ("fp8", 448, torch.float8_e4m3fn)]
+)
+def test_sums_of_levels_do_not_pass_the_end_of_fp16(scheme, level, kind):
+    """A card computes in fp16 where that is declared; an infinity times its scale stays one."""
+    linear = torch.nn.Linear(64, 2, bias=False)
+    tensors = {
+        "qdata": torch.full((2, 64), level).to(kind),
+        "scale": torch.full((2,), 1 / level, dtype=torch.float16),
+    }
+    rows = torch.full((9, 64), 100.0, dtype=torch.float16)
+    answer = SCHEMES[scheme](linear, tensors)(rows)
+    torch.testing.assert_close(
+        answer, torch.full((9, 2), 6400.0, dtype=torch.float16), rtol=0.01, atol=0
+    )
+
+
+def test_a_task_s_inputs_go_where_its_weights_are_though_the_first_of_them_are_offloaded(
+    language, home
+):
+    devices = {"model.embed_tokens": "disk", "model.layers": "cpu", "model.norm": "cpu"}
+    devices |= {"model.rotary_emb": "cpu", "lm_head": "disk"}
+    env = {"DEVICE_MAP": json.dumps(devices), "OFFLOAD": "disk"}
+    asked = ["the ball"], {"max_new_tokens": 3}
+    whole = load(declare(language), home)(*asked)
+    offloaded = load(declare(language, **env), home)
+    assert offloaded._module.model.embed_tokens.weight.is_meta
+    assert offloaded(*asked) == whole
+    assert offloaded(["the ball"], {"score": True})[0]["tokens"] == 1
+
+
+@pytest.mark.parametrize("columns", [64, 4096])
+def test_int8_by_int8_is_the_same_whatever_the_cpu_multiplies_them_with(monkeypatch, columns):
+    linear = torch.nn.Linear(columns, 32, bias=False)
+    qdata = torch.randint(-127, 128, (32, columns), dtype=torch.int8)
+    layer = SCHEMES["int8-dynamic"](linear, {"qdata": qdata, "scale": torch.rand(32)})
+    x, answers = torch.randn(20, columns), []
+    for fast in (True, False):
+        monkeypatch.setattr(
+            "stoker.models.quantize.linears.multiplies_int8", lambda fast=fast: fast
+        )
+        answers.append(layer(x))
+    torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-3)

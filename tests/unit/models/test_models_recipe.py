@@ -137,3 +137,27 @@ def test_a_build_step_may_be_told_its_device():
     assert target({"STOKER_BUILD_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "GPU-1"}).kind == "cpu"
     with pytest.raises(UnusableModel, match="was 'tpu'"):
         target({"STOKER_BUILD_DEVICE": "tpu"})
+
+
+def test_a_card_that_torch_cannot_use_is_said_rather_than_served_by_the_cpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UnusableModel, match=r"was given the card GPU-1, and torch .* CUDA"):
+        target({"CUDA_VISIBLE_DEVICES": "GPU-1"})
+
+
+@pytest.mark.parametrize(
+    ("env", "faster"),
+    [
+        ({"QUANTIZATION": "bf16"}, "int8, or fp32"),
+        ({"QUANTIZATION": "bf16", "TASK": "text-generation"}, "fp32"),
+        ({"QUANTIZATION": "fp16"}, "int8, or fp32"),
+        ({"QUANTIZATION": "nf4", "DTYPE": "bf16", "TASK": "text-generation"}, "fp32"),
+    ],
+)
+def test_what_a_cpu_only_emulates_is_said_to_be_slow_there(env, faster):
+    """3 to 7 times as slow as fp32 on a CPU without AVX-512, and the name promises the reverse."""
+    told = recipe(OLD_CPU, **env).notices[-1]
+    assert "no bf16 instructions" in told
+    assert told.endswith(f"what is faster here is {faster}")
+    assert not any("instructions" in line for line in recipe(CPU, **env).notices)
+    assert not recipe(OLD_CPU, QUANTIZATION="fp32").notices

@@ -151,6 +151,8 @@ def test_an_output_that_there_is_not_is_refused_with_those_there_are():
         (one_input(shape=[2, -1]), r"list of lengths, was \[2, -1\]"),
         (one_input(shape=4), "list of lengths"),
         (one_input(shape=[True, 4]), "list of lengths"),
+        (one_input(shape=[1] * 100, data=[1]), "at most 32 lengths"),
+        (one_input(shape=[0, 2**62, 2**62], data=[]), "elements beside a 0"),
         (one_input(data=None), "has no data"),
         (one_input(data="abcd"), "must be a list, was a str"),
         (one_input(data=[1, 2, 3]), r"shape \[2, 2\] holds 4 values, data has 3"),

@@ -48,7 +48,7 @@ def test_each_rank_holds_its_part_only(seen: dict[str, Any]) -> None:
     assert seen["parameters"] < 0.52 * seen["parameters in all"]
 
 
-@pytest.mark.parametrize("how", ["greedy", "sampled", "streamed"])
+@pytest.mark.parametrize("how", ["greedy", "sampled", "uneven", "streamed"])
 def test_it_writes_what_one_process_writes(seen: dict[str, Any], how: str) -> None:
     whole, split = seen[how]
     assert whole == split

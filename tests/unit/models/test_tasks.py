@@ -12,6 +12,7 @@ import transformers
 import tiny_tasks
 from stoker.models.oip.tensor import Tensor, texts_tensor
 from stoker.models.tasks import open_task
+from stoker.models.torch_session import TorchSession
 from stoker.nouns.errors import BadRequest, UnusableModel
 from stoker.nouns.settings import ModelSettings, Task
 
@@ -247,3 +248,13 @@ def test_the_handler_imports_no_task_before_it_knows_its_own():
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_more_runs_at_once_on_a_card_where_a_call_costs_as_much_for_few(tmp_path, monkeypatch):
+    head = "BertForSequenceClassification"
+    monkeypatch.setattr("stoker.models.tasks.opening.device_of", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("stoker.models.torch_session.device_of", lambda _: torch.device("cuda"))
+    on_card = opened(tmp_path, Task.TEXT_CLASSIFICATION, tiny_tasks.bert, head)
+    groups = list(on_card._groups([on_card.read("cat " * 30, on_card.options({}))] * 100, None))
+    assert [len(group) for group in groups] == [100]
+    assert TorchSession(on_card._module, "mean").block_tokens == 8192

@@ -3,9 +3,11 @@
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import tiny_tasks
 from stoker.models.tasks import open_task
+from stoker.models.tasks.generating import Writer
 from stoker.models.tasks.steps import at_once
 from stoker.models.tasks.writing import Writing, _unsure
 from stoker.nouns.errors import BadRequest
@@ -301,3 +303,67 @@ def test_a_stop_counts_the_tokens_up_to_it_and_no_more(model):
     for prompts in (["hello"], PROMPTS):
         cut = model(prompts, {"max_new_tokens": 24, "stop": stop})[0]
         assert cut["generated_tokens"] == first
+
+
+def sentencepiece(folder):
+    """As Llama's: a word begins with its space, and what is read by itself loses the first."""
+    words = ["<unk>", "<s>", "</s>", "▁the", "▁ball", "▁vote", "s", "."]
+    tokenizer = Tokenizer(models.BPE({word: n for n, word in enumerate(words)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def test_what_goes_on_a_text_keeps_the_space_before_it(model, tmp_path):
+    writer = Writer(model._writer._module, sentencepiece(tmp_path))
+    assert writer.decoded([3, 4]) == "the ball"
+    assert writer.behind([1, 3, 4])([5, 6, 3]) == " votes the"
+    assert writer.behind([1, 3, 4])([6]) == "s"
+    told = Writing([1, 3, 4], 2, writer.behind([1, 3, 4]), before="the ball")
+    told.take(5, ())
+    told.take(7, ())
+    assert told.before + told.text == "the ball vote."
+
+
+def test_a_stream_too_begins_with_the_prompt_where_that_is_asked(model):
+    asked = {"max_new_tokens": 9, "return_full_text": True}
+    pieces = streamed(model, "hello", asked)
+    whole = model(["hello"], asked)[0]["generated_text"]
+    assert whole.startswith("hello")
+    assert "".join(piece.text for piece in pieces) == whole
+
+
+def test_its_own_end_is_no_part_of_the_text_though_it_is_no_special_token():
+    writing = Writing([1], 5, lambda ids: "".join(map(chr, ids)))
+    for letter in "ab!":
+        writing.take(ord(letter), {ord("!")})
+    assert (writing.text, writing.reason, len(writing.tokens)) == ("ab", "stop", 3)
+
+
+def test_it_ends_where_the_tokenizer_or_the_checkpoint_says(tmp_path):
+    """A model that was taught to chat may have kept the file of the one it was made from."""
+    module = tiny_tasks.llama(tmp_path)
+    module.generation_config.eos_token_id = 7
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert Writer(module, tokenizer)._ends == {7, tokenizer.eos_token_id}
+
+
+def test_what_the_checkpoint_wishes_for_nobody_has_asked(model, tmp_path):
+    """A penalty counts a text's padding too: its answer would depend on its neighbours."""
+    module = tiny_tasks.llama(tmp_path)
+    module.generation_config.update(
+        repetition_penalty=2.0, min_length=40, no_repeat_ngram_size=2, cache_implementation="static"
+    )
+    settings = ModelSettings(task=Task.TEXT_GENERATION)
+    wished = open_task(module, tmp_path, tiny_tasks.manifest(Task.TEXT_GENERATION), settings)
+    assert wished(PROMPTS, {"max_new_tokens": 12}) == model(PROMPTS, {"max_new_tokens": 12})
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-300])
+def test_next_to_no_temperature_takes_the_likeliest_and_divides_nothing_by_zero(model, temperature):
+    cold = model(["hello"], {"max_new_tokens": 5, "temperature": temperature, "seed": 3})
+    assert cold == model(["hello"], {"max_new_tokens": 5})

@@ -191,6 +191,8 @@ def test_the_rate_of_samples_can_be_said(hearer):
         (wav(np.zeros(0, np.float32)), "no samples"),
         (wav(tone(), rate=10), "1000 to 384000 Hz, was 10"),
         (wav(tone(2.0)), "takes 2.0 s, the model hears 1 s at once"),
+        (np.array([0.1, np.nan, 0.2], np.float32), "must be finite numbers"),
+        (np.array([0.1, 1e300]), "must be finite numbers"),
         ("@", "not valid base64"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from stoker.models.lost import EXIT_LOST_CARD
 from stoker.models.tasks.memory import attempt, bytes_wanted, is_out_of_memory
 from stoker.nouns.errors import InsufficientStorage
 
@@ -88,3 +89,56 @@ def test_torch_s_own_error_of_this_host_is_understood():
         torch.empty(2**56, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
     assert bytes_wanted(caught.value) == 2**56
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_a_library_that_finds_no_memory_on_the_card_has_run_out_of_it(text):
+    """torch's allocator holds nearly all of the card, and others allocate beside it."""
+    assert is_out_of_memory(RuntimeError(text))
+
+
+def broken_card(monkeypatch, error):
+    torch = pytest.importorskip("torch")
+
+    def synchronize(_index):
+        if error:
+            raise error
+
+    for name, found in {
+        "is_initialized": lambda: True,
+        "device_count": lambda: 2,
+        "memory_reserved": lambda index: 1 - index,
+        "synchronize": synchronize,
+        "empty_cache": lambda: None,
+        "mem_get_info": lambda: (0, 0),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, found)
+
+
+def test_a_card_that_answers_no_more_ends_the_process_rather_than_every_request(monkeypatch):
+    """An assertion in a kernel: all that follows fails, at once, and draws the traffic."""
+    asserted = RuntimeError("CUDA error: device-side assert triggered\nCompile with …")
+    broken_card(monkeypatch, asserted)
+    model = Model(0, asserted)
+    with pytest.raises(SystemExit) as ended:
+        attempt(model, ["a", "b"])
+    assert ended.value.code == EXIT_LOST_CARD
+    assert "answers this process no more: CUDA error: device-side assert triggered" in str(
+        ended.value
+    )
+    assert model.batches == [["a", "b"]]
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("CUDA error: out of memory")])
+def test_a_card_that_still_answers_costs_a_failed_request_only_itself(monkeypatch, error):
+    broken_card(monkeypatch, error)
+    results = attempt(Model(0, ValueError("shapes do not fit")), ["a", "b"])
+    assert [type(one) for one in results] == [ValueError, ValueError]

@@ -15,6 +15,7 @@ import nuclio_sdk
 import pytest
 from nuclio_sdk.event import TriggerInfo
 
+from stoker.models.lost import EXIT_LOST_CARD, CardLost
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.wire import FrameReader, Kind, frame, frame_with_meta, split_meta
 from stoker.sdk.sleep import Sleepers
@@ -365,3 +366,24 @@ async def test_no_whole_answer_lands_inside_a_streamed_one(make: Make) -> None:
     bench.desk._give_up()
     assert "had to stop" in json.loads(await caller.until(Kind.END, 2))["message"]
     assert caller.kinds(2) == [Kind.HEAD, Kind.CHUNK, Kind.END]
+
+
+async def test_a_handler_that_broke_its_card_is_answered_and_the_worker_ends(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every later request would fail as well, and at once: the worker would draw the traffic."""
+
+    def lost(exc: BaseException) -> None:
+        raise CardLost("CUDA error: device-side assert triggered") from exc
+
+    def fails(_context: Any, _event: Any) -> Any:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr("stoker.worker.runner.end_if_lost", lost)
+    bench = make(fails)
+    caller = bench.caller()
+    caller.request(1)
+    meta, text = await caller.response(1)
+    assert (meta["status"], meta["code"]) == (500, "handler_failed")
+    assert b"device-side assert" in text
+    assert bench.runner.crashed.result().code == EXIT_LOST_CARD

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +44,38 @@ def test_what_the_torch_zygote_imports_leaves_it_safe_to_fork() -> None:
         "preimport(ZygoteKind.TORCH)\n"
         "assert 'bitsandbytes' in sys.modules\n"
         "assert fork_hazard() == '', fork_hazard()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **ENVIRONMENT}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("built", "seen", "expected"),
+    [("13.0", True, True), ("13.0", False, False), (None, True, False)],
+)
+def test_whether_torch_uses_cards_is_found_without_asking_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, built: str | None, seen: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(preimport, "CARDS", (tmp_path / "no card", tmp_path / "nvidiactl"))
+    if seen:
+        (tmp_path / "nvidiactl").touch()
+    torch = SimpleNamespace(version=SimpleNamespace(cuda=built, hip=None))
+    assert preimport.uses_cards(torch) is expected
+
+
+def test_what_asks_cuda_while_it_is_imported_is_left_to_the_worker_that_has_the_card() -> None:
+    """bitsandbytes asks every card that it sees for its capability: no fork would follow."""
+    code = (
+        "import sys, pathlib, torch\n"
+        "from stoker.nouns.launch import ZygoteKind\n"
+        "from stoker.worker import preimport\n"
+        "preimport.CARDS = (pathlib.Path('/'),)\n"
+        "torch.version.cuda = '13.0'\n"
+        "preimport.preimport(ZygoteKind.TORCH)\n"
+        "assert 'stoker.models.quantize.linears' in sys.modules\n"
+        "assert 'bitsandbytes' not in sys.modules\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **ENVIRONMENT}, capture_output=True

@@ -16,6 +16,9 @@ from stoker.nouns.errors import BadRequest
 LENGTH_HEADER = "Inference-Header-Content-Length"
 _LENGTH = re.compile("[0-9]{1,12}")
 _SHOWN = 60
+_MOST_AXES = 32
+_MOST_ELEMENTS = 2**40
+"""Of a shape that holds none, whose other lengths numpy multiplies all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,15 @@ def _input(one: dict[str, Any], rest: _Rest) -> Tensor:
             f"input {name!r}: the datatype must be one of {', '.join(DTYPES)}, was {datatype!r}"
         )
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
-        raise BadRequest(f"input {name!r}: the shape must be a list of lengths, was {shape!r}")
+        raise BadRequest(
+            f"input {name!r}: the shape must be a list of lengths, was {shape!r:.{_SHOWN}}"
+        )
+    nothing = 0 in shape and elements([n or 1 for n in shape]) > _MOST_ELEMENTS
+    if len(shape) > _MOST_AXES or nothing:
+        raise BadRequest(
+            f"input {name!r}: a shape has at most {_MOST_AXES} lengths and {_MOST_ELEMENTS} "
+            f"elements beside a 0, was {shape!r:.{_SHOWN}}"
+        )
     size = _parameters(one, f"input {name!r}").get("binary_data_size")
     if size is not None:
         if type(size) is not int or size < 0 or "data" in one:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stoker.models.parallel.crew import SETTLE_S, Crew
@@ -96,4 +97,21 @@ class _Calls:
         self._made += 1
         number = self._caches[value] = self._made
         weakref.finalize(value, self._dropped.append, number)
+        value.reorder_cache = self._reordering(value, number)
         return number
+
+    def _reordering(self, value: Any, number: int) -> Callable[[Any], None]:
+        """What chooses a cache's rows, on all ranks: else theirs would keep the texts that ended.
+
+        It is an attribute of the cache, which must not hold itself for ever.
+        """
+        held, own = weakref.ref(value), type(value).reorder_cache
+
+        def reorder(rows: Any) -> None:
+            told = {
+                "op": "reorder", "module": self._number, "cache": number, "rows": rows.tolist(),
+            }  # fmt: skip
+            self._crew.tell(Message(told))
+            own(held(), rows)
+
+        return reorder

@@ -73,6 +73,9 @@ class _Peer:
         operation = document["op"]
         if operation == "forward":
             return self._forward(message)
+        if operation == "reorder":
+            self._reorder(document)
+            return True
         if operation == "settle":
             return self._settle()
         act = {
@@ -129,6 +132,13 @@ class _Peer:
         else:
             return True
         return self._failed(failure)
+
+    def _reorder(self, document: dict[str, Any]) -> None:
+        import torch
+
+        cache = self._cache_of(document["module"])(document["cache"])
+        with torch.inference_mode():
+            cache.reorder_cache(torch.tensor(document["rows"], device=self._mesh.device_type))
 
     def _failed(self, failure: str) -> bool:
         """Goes on only if rank 0 has failed as well, and says so."""

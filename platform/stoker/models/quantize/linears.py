@@ -22,6 +22,8 @@ _FEW_ROWS = 8
 """Up to so many, torch's int8 kernel for a CPU (which reads a quarter of fp32's bytes) is faster
 than widening the weight and multiplying: 47 against 199 µs for one row of a 576 x 1536 layer; at 16
 rows 369 against 310. Without AVX-512 likewise: 55 against 144 at one row, 345 against 343 at 8."""
+_INT8_SETS = frozenset({"avx512f", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+"""Instruction sets of a CPU without which its product of int8 matrices is a plain loop."""
 _FP16_HIGHEST_EXPONENT_BIT = 1 << 14
 _CUDA_INT8_ROWS = 32
 """cuBLAS multiplies int8 from 17 rows on."""
@@ -84,7 +86,12 @@ class Int8Linear(QuantizedLinear):
     def widened(self, rows: torch.Tensor) -> torch.Tensor:
         """The product by a weight that is widened first."""
         rows = rows.to(_wide(rows))
-        return functional.linear(rows, self.weight_in(rows.dtype)) * self.scale.to(rows.dtype)
+        weight, scale = self.weight_in(rows.dtype), self.scale.to(rows.dtype)
+        if rows.dtype is torch.float16:
+            # Scaled first: sums of levels (up to 127, or 448) pass 65504, where fp16 ends, and an
+            # infinity stays one.
+            return functional.linear(rows, weight * scale[:, None])
+        return functional.linear(rows, weight) * scale
 
     def weight_in(self, dtype: torch.dtype) -> torch.Tensor:
         """``qdata`` in other numbers."""
@@ -131,7 +138,7 @@ class Int8DynamicLinear(Int8Linear):
     def _whole(self, rows: torch.Tensor) -> torch.Tensor:
         """Whole numbers -127…127 [n, in_features], as floats, times the weight's: float32.
 
-        On a CPU that multiplies no int8 (neither VNNI nor AMX) torch's product of them is a plain
+        On a CPU that multiplies no int8 torch's product of them is a plain
         loop, 30 times slower than fp32's. Few rows go to the other int8 kernel, since bf16 has
         every whole number up to 256; more to fp32's product, whose sums are exact up to 2**24.
         """
@@ -288,8 +295,8 @@ def _wide(rows: torch.Tensor) -> torch.dtype:
 
 @cache
 def multiplies_int8() -> bool:
-    """Whether this CPU has instructions for products of int8."""
-    return bool({"avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp"} & set(cpu_flags()))
+    """Whether this CPU multiplies int8 matrices faster than floats."""
+    return not _INT8_SETS.isdisjoint(cpu_flags())
 
 
 def _aligned(tensor: torch.Tensor) -> torch.Tensor:

@@ -44,6 +44,7 @@ class FillMask(TaskBase["BatchEncoding", MaskParameters]):
     task = Task.FILL_MASK
     parameters_type = MaskParameters
     block_cost = 512
+    card_block_cost = 2_048
 
     def __init__(
         self, module: PreTrainedModel, manifest: Manifest, folder: Path, adapters: Adapters

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stoker.models.placement import device_of
 from stoker.models.tasks.dice import Dice
 from stoker.models.tasks.generation_parameters import GenerationParameters
 from stoker.models.tasks.steps import Steps
-from stoker.models.tasks.writing import Writing
+from stoker.models.tasks.writing import Decode, Writing
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+
+_LEAST_TEMPERATURE = 0.01
+"""Below it the likeliest token is all there is, and divided by much less its logit is infinite."""
+_BEFORE = 8
+"""Tokens of a prompt that are read together with what follows."""
 
 
 class _Rows(NamedTuple):
@@ -35,21 +42,43 @@ class Writer:
     """A language model and its tokenizer."""
 
     def __init__(self, module: PreTrainedModel, tokenizer: Any) -> None:
+        from transformers import GenerationConfig
+
         self._module = module
+        self._device = device_of(module)
         self._tokenizer = tokenizer
         ends = module.generation_config.eos_token_id
-        ends = tokenizer.eos_token_id if ends is None else ends
-        self._ends = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+        ends = ends if isinstance(ends, list) else [ends]
+        # The tokenizer's own too: a model that was taught to chat may have kept the other's file.
+        self._ends = frozenset({*ends, tokenizer.eos_token_id} - {None})
         pad = tokenizer.pad_token_id
         self._pad = next(iter(self._ends), 0) if pad is None else int(pad)
+        # What it came with (penalties, a length, several answers) nobody here asked for, and a
+        # penalty counts the padding, so that an answer would depend on its neighbours.
+        module.generation_config = GenerationConfig(bos_token_id=tokenizer.bos_token_id)
 
     def dice(self, seed: int | None) -> Dice:
         """Randomness on the model's device."""
-        return Dice(seed, self._module.device)
+        return Dice(seed, self._device)
 
     def decoded(self, tokens: list[int]) -> str:
         """The text of tokens; a letter that is not whole yet is U+FFFD at its end."""
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def behind(self, prompt: list[int]) -> Decode:
+        """`decoded`, of tokens that go on a text.
+
+        Read by themselves they would lose the space before their first word (SentencePiece), or
+        show that they begin within one (WordPiece).
+        """
+        last = prompt[-_BEFORE:]
+        before = self.decoded(last)
+
+        def decode(tokens: list[int]) -> str:
+            whole = self.decoded([*last, *tokens])
+            return whole[len(before) :] if whole.startswith(before) else self.decoded(tokens)
+
+        return decode
 
     def write(
         self, texts: Sequence[Writing], wishes: GenerationParameters, dice: Dice
@@ -99,17 +128,17 @@ class Writer:
         longest = max(len(ids) for ids in known)
         ids = [[self._pad] * (longest - len(row)) + row for row in known]
         mask = [[0] * (longest - len(row)) + [1] * len(row) for row in known]
-        device = self._module.device
+        device = self._device
         return _Rows(
             texts, torch.tensor(ids, device=device), torch.tensor(mask, device=device), None
         )
 
     def _choices(self, wishes: GenerationParameters) -> dict[str, Any]:
-        """All of them, so that nothing is left to what the checkpoint's own defaults say."""
+        """What the request says, or leaves to be as if it had not been said."""
         sampled = wishes.temperature > 0
         return {
             "do_sample": sampled,
-            "temperature": wishes.temperature if sampled else None,
+            "temperature": max(wishes.temperature, _LEAST_TEMPERATURE) if sampled else None,
             "top_p": wishes.top_p if sampled else None,
             "top_k": (wishes.top_k or 0) if sampled else None,
             "num_beams": 1,

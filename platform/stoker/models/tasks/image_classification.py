@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stoker.models.manifest import Manifest
 from stoker.models.oip.tensor import Tensor, TensorSpec
+from stoker.models.placement import device_of
 from stoker.models.tasks.adapters import Adapters
 from stoker.models.tasks.classes import ClassParameters, Labels
 from stoker.models.tasks.pictures import picture, pictures_in
@@ -29,12 +30,14 @@ class ImageClassification(TaskBase["torch.Tensor", ClassParameters]):
     task = Task.IMAGE_CLASSIFICATION
     parameters_type = ClassParameters
     block_cost = 16
+    card_block_cost = 64
 
     def __init__(
         self, module: PreTrainedModel, manifest: Manifest, folder: Path, adapters: Adapters
     ) -> None:
         super().__init__(manifest, folder, adapters)
         self._module = module
+        self._device = device_of(module)
         self._processor = _processor(folder, trust=manifest.trust_remote_code)
         self._labels = Labels(module.config)
 
@@ -63,7 +66,7 @@ class ImageClassification(TaskBase["torch.Tensor", ClassParameters]):
         import torch
 
         with torch.inference_mode():
-            pixels = torch.stack(list(items)).to(self._module.device, self._module.dtype)
+            pixels = torch.stack(list(items)).to(self._device, self._module.dtype)
             logits = self._module(pixel_values=pixels).logits
         return self._labels.results(logits, options)
 

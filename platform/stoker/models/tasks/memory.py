@@ -11,6 +11,7 @@ import psutil
 
 from stoker.models import held
 from stoker.models.held import bytes_wanted
+from stoker.models.lost import end_if_lost
 from stoker.models.tasks.steps import Steps, at_once
 from stoker.nouns.errors import InsufficientStorage
 from stoker.nouns.quantity import format_bytes
@@ -62,14 +63,12 @@ def _note(results: Sequence[Any]) -> None:
 
 def is_out_of_memory(exc: BaseException) -> bool:
     """Whether an exception means that memory ran out, of a device or of the host."""
-    torch = sys.modules.get("torch")
-    if isinstance(exc, MemoryError) or (torch and isinstance(exc, torch.OutOfMemoryError)):
+    if isinstance(exc, MemoryError) or held.is_shortage(exc):
         return True
     text = str(exc)
     return isinstance(exc, RuntimeError) and (
         "DefaultCPUAllocator: can't allocate" in text
         or "DefaultCPUAllocator: not enough memory" in text
-        or "CUDA out of memory" in text
     )
 
 
@@ -77,6 +76,7 @@ def _try(forward: ForwardInSteps, items: Sequence[Any]) -> Steps[list[Any] | Exc
     try:
         return (yield from forward(items))
     except Exception as exc:
+        end_if_lost(exc)
         # What the frames hold is the memory that the retry needs.
         return exc.with_traceback(None) if is_out_of_memory(exc) else exc
 

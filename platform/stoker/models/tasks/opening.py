@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stoker.models.encoder import Model
 from stoker.models.manifest import Manifest
+from stoker.models.placement import device_of
 from stoker.models.tasks.adapters import Adapters
 from stoker.models.tasks.task import TaskModel
 from stoker.nouns.errors import UnusableModel
@@ -56,5 +57,8 @@ def open_task(
     name, _, kind = _CLASSES[settings.task].partition(":")
     chosen = getattr(importlib.import_module(f"stoker.models.tasks.{name}"), kind)
     adapters = Adapters.load(module, settings.adapters)
-    opened: TaskModel = chosen(module, manifest, folder, adapters)
-    return opened
+    opened = chosen(module, manifest, folder, adapters)
+    if device_of(module).type == "cuda" and chosen.card_block_cost:
+        opened.block_cost = chosen.card_block_cost
+    made: TaskModel = opened
+    return made

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from stoker.models.placement import device_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -26,7 +28,7 @@ def score(module: PreTrainedModel, ids: Sequence[int]) -> dict[str, Any]:
 
     total = 0.0
     with torch.inference_mode():
-        tokens = torch.tensor([list(ids)], device=module.device)
+        tokens = torch.tensor([list(ids)], device=device_of(module))
         logits = module(input_ids=tokens).logits[0, :-1]
         following = tokens[0, 1:]
         for begin in range(0, len(following), _ROWS):

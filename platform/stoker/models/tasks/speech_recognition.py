@@ -11,6 +11,7 @@ from pydantic import Field
 
 from stoker.models.manifest import Manifest
 from stoker.models.oip.tensor import FLOATS, Tensor, TensorSpec, texts_tensor
+from stoker.models.placement import device_of
 from stoker.models.tasks.adapters import Adapters
 from stoker.models.tasks.parameters import Parameters
 from stoker.models.tasks.sounds import LEAST_RATE, MOST_RATE, Samples, resampled, sound
@@ -57,6 +58,7 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
     ) -> None:
         super().__init__(manifest, folder, adapters)
         self._module = module
+        self._device = device_of(module)
         self._processor = _processor(folder, trust=manifest.trust_remote_code)
         self._extractor = self._processor.feature_extractor
         self._rate = int(self._extractor.sampling_rate)
@@ -87,9 +89,13 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
     def read(self, value: Any, options: SpeechParameters) -> Samples:
         """See `TaskModel`."""
         if isinstance(value, np.ndarray):
-            samples, own = value.astype(np.float32), options.sampling_rate or self._rate
+            with np.errstate(over="ignore"):  # which is an infinity, and is refused below
+                samples = value.astype(np.float32)
+            own = options.sampling_rate or self._rate
         else:
             samples, own = sound(value)
+        if not np.isfinite(samples).all():
+            raise BadRequest("the samples must be finite numbers; there is a NaN or an infinity")
         self._check_length(len(samples) / own)
         return resampled(samples, own, self._rate)[: self._longest]
 
@@ -128,8 +134,8 @@ class SpeechRecognition(TaskBase[Samples, SpeechParameters]):
         )
         with torch.inference_mode():
             tokens = self._module.generate(
-                features["input_features"].to(self._module.device, self._module.dtype),
-                attention_mask=features["attention_mask"].to(self._module.device),
+                features["input_features"].to(self._device, self._module.dtype),
+                attention_mask=features["attention_mask"].to(self._device),
                 **_wishes(options),
             )
         texts = self._processor.batch_decode(tokens, skip_special_tokens=True)

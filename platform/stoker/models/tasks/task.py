@@ -116,11 +116,14 @@ class TaskBase(ABC, Generic[Item, Options]):
     Attributes:
         parameters_type: what a request may say.
         block_cost: the sum of `cost` that should run at once, an item's own padded to the longest.
+        card_block_cost: the same on a card, where a call costs as much for few as for many; 0: the
+            same.
     """
 
     task: ClassVar[Task]
     parameters_type: type[Options]
-    block_cost: ClassVar[int]
+    block_cost: int
+    card_block_cost: ClassVar[int] = 0
 
     def __init__(self, manifest: Manifest, folder: Path, adapters: Adapters | None = None) -> None:
         self.manifest = manifest

@@ -38,6 +38,7 @@ class TextClassification(TaskBase["BatchEncoding", TextClassParameters]):
     task = Task.TEXT_CLASSIFICATION
     parameters_type = TextClassParameters
     block_cost = 512
+    card_block_cost = 8_192
 
     def __init__(
         self, module: PreTrainedModel, manifest: Manifest, folder: Path, adapters: Adapters

@@ -16,7 +16,7 @@ from stoker.models.tasks.scoring import score
 from stoker.models.tasks.steps import Steps, at_once
 from stoker.models.tasks.task import TaskBase
 from stoker.models.tasks.texts import Texts
-from stoker.models.tasks.writing import Piece, Writing
+from stoker.models.tasks.writing import Decode, Piece, Writing
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.settings import Task
 
@@ -67,8 +67,10 @@ class TextGeneration(TaskBase[Writing, GenerationParameters]):
 
     def read(self, value: Any, options: GenerationParameters) -> Writing:
         """See `TaskModel`."""
+        decode: Decode = self._writer.decoded
         if isinstance(value, str):
             ids = list(self._texts.tokenizer(value, verbose=False)["input_ids"])
+            decode = self._writer.behind(ids)
         else:
             ids = self._chat(value.get("messages") if isinstance(value, dict) else value)
         if not ids:
@@ -77,7 +79,7 @@ class TextGeneration(TaskBase[Writing, GenerationParameters]):
         return Writing(
             ids,
             self._room(len(ids), 1 if options.score else options.max_new_tokens),
-            self._writer.decoded,
+            decode,
             stop=options.stop,
             before=value if whole else "",
         )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stoker.models.layout import context_of
+from stoker.models.placement import device_of
 from stoker.nouns.errors import BadRequest, UnusableModel
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Texts:
         self.tokenizer = open_tokenizer(folder, trust=trust)
         self.context = _context(self.tokenizer, module.config)
         self._side = side
-        self._device = module.device
+        self._device = device_of(module)
         if self.tokenizer.pad_token_id is None:
             # Padding is masked, so that any token will do.
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
@@ -86,7 +88,6 @@ def open_tokenizer(folder: Path, *, trust: bool) -> Any:
 
 
 def _context(tokenizer: Any, config: Any) -> int | None:
-    text = config.get_text_config()
-    limits = [tokenizer.model_max_length, getattr(text, "max_position_embeddings", None)]
+    limits = [tokenizer.model_max_length, context_of(config.get_text_config())]
     known = [int(limit) for limit in limits if limit is not None and 0 < limit < _ABSURD]
     return min(known, default=None)

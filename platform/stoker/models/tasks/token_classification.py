@@ -48,6 +48,7 @@ class TokenClassification(TaskBase[Sentence, EntityParameters]):
     task = Task.TOKEN_CLASSIFICATION
     parameters_type = EntityParameters
     block_cost = 512
+    card_block_cost = 8_192
 
     def __init__(
         self, module: PreTrainedModel, manifest: Manifest, folder: Path, adapters: Adapters

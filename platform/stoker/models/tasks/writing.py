@@ -26,7 +26,7 @@ class Writing:
     Attributes:
         ids: the prompt's tokens.
         room: the most tokens to write.
-        before: what the whole answer begins with.
+        before: what the whole answer begins with; its first piece too.
         tokens: what was written so far.
         reason: why it ended: "stop" (its own end, or a stop text) or "length"; empty before that.
         left: nobody waits for it any more.
@@ -52,7 +52,9 @@ class Writing:
         self._decode = decode
         self._stop = stop
         self._told = 0
+        self._begun = False
         self._looked = 0
+        self._shown = 0
 
     @property
     def goes_on(self) -> bool:
@@ -67,7 +69,11 @@ class Writing:
     def take(self, token: int, ends: Container[int]) -> None:
         """The next token; one of ``ends`` is the model's own end."""
         self.tokens.append(token)
-        if token in ends or (self._stop and self._cut()[1]):
+        if token in ends:
+            self.reason = "stop"
+            return  # it is no part of the text, be it a special token or not
+        self._shown = len(self.tokens)
+        if self._stop and self._cut()[1]:
             self.reason = "stop"
         elif len(self.tokens) >= self.room:
             self.reason = "length"
@@ -82,11 +88,13 @@ class Writing:
         if sure <= self._told and not self.reason:
             return None
         new, self._told = text[self._told : sure], sure
+        if not self._begun:
+            new, self._begun = self.before + new, True
         return Piece(new, self.reason, len(self.tokens))
 
     def _cut(self) -> tuple[str, bool]:
         """The text before the first stop, and whether there is one."""
-        text = self._decode(self.tokens)
+        text = self._decode(self.tokens[: self._shown])
         found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
         return (text[: min(found)], True) if found else (text, False)
 
