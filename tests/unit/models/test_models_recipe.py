@@ -148,9 +148,10 @@ def test_a_card_that_torch_cannot_use_is_said_rather_than_served_by_the_cpu(monk
 @pytest.mark.parametrize(
     ("env", "faster"),
     [
-        ({"QUANTIZATION": "bf16"}, "int8, or fp32"),
-        ({"QUANTIZATION": "bf16", "TASK": "text-generation"}, "fp32"),
-        ({"QUANTIZATION": "fp16"}, "int8, or fp32"),
+        ({"QUANTIZATION": "bf16", "DTYPE": "bf16"}, "int8, or fp32"),
+        ({"QUANTIZATION": "bf16", "COMPILE": "1"}, "int8, or fp32"),
+        ({"QUANTIZATION": "bf16", "DTYPE": "bf16", "TASK": "text-generation"}, "fp32"),
+        ({"QUANTIZATION": "fp16", "DTYPE": "fp16"}, "int8, or fp32"),
         ({"QUANTIZATION": "nf4", "DTYPE": "bf16", "TASK": "text-generation"}, "fp32"),
     ],
 )
