@@ -6,7 +6,20 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: venv demo test test-unit check fix bench bench-peers gpu-test gpu-bench notebooks docs clean help
+# On a machine with a card, GPU_PYTHON=python3 takes that Python with the torch that it has, and no
+# .venv; beside it whatever wheels were brought in GPU_WHEELS, unpacked into GPU_SITE.
+GPU_PYTHON ?=
+GPU_REPORT ?= docs/measured/gpu-tests.json
+GPU_WHEELS := .gpu-wheels
+GPU_SITE := .gpu-site
+GPU_PYTHON_VERSION ?= 3.12
+GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_24_x86_64 \
+	manylinux_2_17_x86_64 manylinux2014_x86_64 manylinux_2_5_x86_64 manylinux1_x86_64
+GPU_READY := $(if $(GPU_PYTHON),gpu-python,venv)
+GPU_RUN := $(if $(GPU_PYTHON),PYTHONPATH=$(CURDIR)/platform:$(CURDIR)/$(GPU_SITE) $(GPU_PYTHON),$(BIN)/python)
+
+.PHONY: venv demo test test-unit check fix bench bench-peers gpu-test gpu-bench gpu-wheels gpu-python \
+	notebooks docs clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,11 +61,24 @@ bench: venv  ## how fast, as ratios measured in one run; JSON in .bench/
 bench-peers: venv  ## the same job on Mosec, LitServe, BentoML and Ray Serve
 	$(BIN)/python -m bench --peers
 
-gpu-test: venv  ## the tests that need a CUDA device; report in docs/measured/
-	STOKER_GPU_REPORT=docs/measured/gpu-tests.json $(BIN)/python -m pytest -m gpu
+gpu-test: $(GPU_READY)  ## the tests that need a card; GPU_PYTHON=python3: by that Python as it is
+	STOKER_GPU_REPORT=$(GPU_REPORT) $(GPU_RUN) -m pytest -m gpu -W default -v tests/gpu
 
-gpu-bench: venv  ## wakes on a CUDA device against its bus; JSON in .bench/
-	$(BIN)/python -m bench --only gpu
+gpu-bench: $(GPU_READY)  ## wakes on a card against its bus, JSON in .bench/; GPU_PYTHON as above
+	$(GPU_RUN) -m bench --only gpu
+
+gpu-wheels:  ## where there is a package index: what a card's machine without one lacks
+	rm -rf $(GPU_WHEELS)
+	$(PYTHON) -m pip download --disable-pip-version-check -q --no-deps --only-binary=:all: \
+		--python-version $(GPU_PYTHON_VERSION) --implementation cp $(GPU_PLATFORMS:%=--platform %) \
+		-c constraints.txt -r gpu-wheels.txt -d $(GPU_WHEELS)
+	@du -ch $(GPU_WHEELS)/*.whl | sort -h
+
+gpu-python:
+	@if ls $(GPU_WHEELS)/*.whl >/dev/null 2>&1; then \
+		$(GPU_PYTHON) -m pip install --disable-pip-version-check -q --no-index --no-deps \
+			--upgrade --target $(GPU_SITE) $(GPU_WHEELS)/*.whl; fi
+	@$(GPU_RUN) tests/gpu/packages.py
 
 notebooks: venv  ## runs the notebooks from clean kernels and keeps their outputs
 	$(BIN)/python notebooks/execute.py
@@ -61,5 +87,5 @@ docs: venv  ## checks the docs: every path, link, table and example
 	$(BIN)/python -m pytest tests/unit/test_shape.py tests/e2e/test_docs_examples.py
 
 clean:  ## everything that was built
-	rm -rf $(VENV) .build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(GPU_WHEELS) $(GPU_SITE) .build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

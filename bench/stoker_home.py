@@ -125,7 +125,7 @@ def _stoker(
 ) -> None:
     """One verb of the command line, on ``cores``, which what it starts inherits."""
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "stoker"), *words, "--home", str(home)],
+        [sys.executable, "-m", "stoker.cli.main", *words, "--home", str(home)],
         capture_output=True,
         text=True,
         timeout=timeout_s,

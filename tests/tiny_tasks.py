@@ -125,6 +125,26 @@ def llama(folder: Path, *, chat: bool = True, context: int = 96) -> Any:
     return _saved(transformers.LlamaForCausalLM(config), folder)
 
 
+def decoder(folder: Path, *, hidden: int, layers: int, context: int = 2048) -> Any:
+    """A Llama in bf16 of about any size, whose answers are as sharp as a trained one's."""
+    size = byte_tokenizer(folder)
+    transformers.set_seed(3)
+    heads = max(4, hidden // 128)
+    config = transformers.LlamaConfig(
+        vocab_size=size,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 4,
+        intermediate_size=hidden * 11 // 4,
+        max_position_embeddings=context,
+        initializer_range=1.5 / hidden**0.5,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    return _saved(transformers.LlamaForCausalLM(config).bfloat16(), folder)
+
+
 def vit(folder: Path) -> Any:
     transformers.set_seed(5)
     config = transformers.ViTConfig(

@@ -167,15 +167,15 @@ class WorkerClient:
             await reply.done.wait()
         return reply
 
-    async def phase(self, phase: str) -> dict[str, Any]:
-        """Wait until the worker says that it is in ``phase``."""
+    async def phase(self, phase: str, times: int = 1) -> dict[str, Any]:
+        """Wait until the worker has said ``times`` times that it is in ``phase``."""
         async with asyncio.timeout(BOUND_S):
-            while not any(state["phase"] == phase for state in self.states):
+            while len(said := [one for one in self.states if one["phase"] == phase]) < times:
                 if self.lost.is_set():
                     raise AssertionError(f"the worker went before {phase}: {self.states}")
                 self._moved.clear()
                 await self._moved.wait()
-        return next(state for state in self.states if state["phase"] == phase)
+        return said[times - 1]
 
     async def until_connection_frame(self, kind: Kind) -> None:
         async with asyncio.timeout(BOUND_S):

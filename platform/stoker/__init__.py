@@ -12,13 +12,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from stoker.nouns.version import VERSION
+
 if TYPE_CHECKING:
     from stoker.app.local import local
     from stoker.app.quantize import quantize
     from stoker.sdk.declare import gpu
     from stoker.sdk.picture.drawing import draw
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["__version__", "draw", "gpu", "local", "quantize"]
 
 _HOMES = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ import pytest
 
 import tiny_tasks
 from live_platform import Platform, eventually
-from real_card import used
-from stoker.nouns.device import Device
+from real_card import Card, Measured, workers
 
 pytestmark = [pytest.mark.gpu, pytest.mark.models, pytest.mark.timeout(1200)]
 
@@ -26,7 +24,7 @@ ASKED = {"inputs": ["hello"], "parameters": {"max_new_tokens": 24}}
 
 
 @pytest.fixture(autouse=True)
-def two(cards: tuple[Device, ...]) -> tuple[Device, ...]:
+def two(cards: tuple[Card, ...]) -> tuple[Card, ...]:
     if len(cards) < 2:
         pytest.skip(f"needs two cards, there is {len(cards)}")
     return cards
@@ -62,17 +60,9 @@ def ask(platform: Platform, name: str) -> Any:
     return reply.json()["outputs"]
 
 
-def workers(platform: Platform, name: str) -> list[dict[str, Any]]:
-    assert platform.endpoints is not None
-    found = platform.client.get(f"{platform.endpoints.control_url}/api/stoker/ps").json()
-    replicas = [one for one in found["replicas"] if one["function"] == name]
-    return [worker for replica in replicas for worker in replica["workers"]]
-
-
 def test_two_cards_write_what_one_does_asleep_in_between_and_after_a_peer_was_killed(
-    platform: Platform, model: Path, two: tuple[Device, ...], measured: Callable[..., None]
+    platform: Platform, model: Path, two: tuple[Card, ...], measured: Measured
 ) -> None:
-    platform.settles_within_s = 300
     assert platform.deploy("one", "", **spec(model, 1))["state"] == "ready"
     assert platform.deploy("split", "", **spec(model, 2))["state"] == "ready"
     expected = ask(platform, "one")
@@ -81,7 +71,7 @@ def test_two_cards_write_what_one_does_asleep_in_between_and_after_a_peer_was_ki
     (peer,) = zero.children()
     seen = {process.environ()["CUDA_VISIBLE_DEVICES"] for process in (zero, peer)}
     assert seen == set(workers(platform, "split")[0]["devices"])
-    measured(used_bytes=[used(card) for card in two])
+    measured(used_bytes=[card.used(platform) for card in two])
     eventually(lambda: workers(platform, "split")[0]["phase"] == "asleep")
     assert ask(platform, "split") == expected
     assert psutil.Process(zero.pid).children() == [peer], "it slept and was not replaced"

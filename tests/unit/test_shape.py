@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from stoker.nouns.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("functions/*/*.md")])
@@ -35,6 +38,12 @@ def test_the_core_imports_without_mlrun_and_torch() -> None:
     imports = ";".join(f"import stoker.{room}" for room in rooms)
     code = f"import sys;{blocked};{imports}"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "tests")
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    """A checkout that is not installed knows it too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))

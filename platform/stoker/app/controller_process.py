@@ -7,7 +7,6 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 
 import uvicorn
 from starlette.applications import Starlette
@@ -20,6 +19,7 @@ from stoker.app.settings import ProcessSettings
 from stoker.controller.controller import Controller
 from stoker.controller.settings import ControllerSettings
 from stoker.nouns.home import Home
+from stoker.nouns.version import VERSION
 from stoker.store.catalog import Catalog
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def _api_settings(settings: ProcessSettings) -> ApiSettings:
         gateway_url=settings.gateway_url,
         api_keys=settings.control_keys,
         gateway_key=next(iter(settings.data_keys), None),
-        version=metadata.version("stoker"),
+        version=VERSION,
     )
 
 

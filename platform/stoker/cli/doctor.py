@@ -19,6 +19,7 @@ from stoker.cli.text import console, print_json, size
 from stoker.nouns.device import DeviceSeen, DevicesUnknown
 from stoker.nouns.errors import StokerError
 from stoker.nouns.home import Home
+from stoker.nouns.version import VERSION
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _MARKS = {OK: "[green]ok  [/]", WARN: "[yellow]warn[/]", FAIL: "[red]fail[/]"}
@@ -87,10 +88,13 @@ def python() -> Finding:
 def packages() -> Iterator[Finding]:
     """The packages of the core, then those of the extras."""
     missing = [name for name in _core() if importlib.util.find_spec(name) is None]
-    if missing:
+    if not _installed():
+        advice = "the packages that it needs are not checked: pip install -e . would say"
+        yield Finding("packages", WARN, f"stoker {VERSION}, not installed: a checkout", advice)
+    elif missing:
         yield Finding("packages", FAIL, f"missing: {', '.join(missing)}", "pip install stoker")
     else:
-        yield Finding("packages", OK, f"stoker {metadata.version('stoker')}")
+        yield Finding("packages", OK, f"stoker {VERSION}")
     absent = {name: extra for name, extra in _EXTRAS.items() if not importlib.util.find_spec(name)}
     for extra in sorted(set(absent.values())):
         names = ", ".join(name for name, of in absent.items() if of == extra)
@@ -287,11 +291,19 @@ def _answers(path: Path) -> bool:
     return True
 
 
+def _installed() -> bool:
+    try:
+        metadata.distribution("stoker")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def _core() -> Iterator[str]:
     """Import names of what the core needs, those that differ from the package's name put right."""
-    names = {"prometheus-client": "prometheus_client", "pyyaml": "yaml", "nuclio-sdk": "nuclio_sdk"}
+    names = {"nvidia-ml-py": "pynvml", "pyyaml": "yaml"}
     renamed: Callable[[str], str] = lambda name: names.get(name, name.replace("-", "_"))  # noqa: E731
-    for requirement in metadata.requires("stoker") or []:
+    for requirement in (metadata.requires("stoker") or []) if _installed() else []:
         if "extra ==" not in requirement:
             word = requirement.split(";")[0]
             yield renamed("".join(c if c.isalnum() or c in "-_" else " " for c in word).split()[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from importlib import metadata
 from urllib.parse import unquote
 
 import orjson
@@ -13,6 +12,7 @@ from stoker.gateway.replies import JSON
 from stoker.gateway.routes import by_model, first_segment
 from stoker.nouns.errors import MethodNotAllowed, NotFound, StoreUnavailable
 from stoker.nouns.metrics import GatewaySnapshot
+from stoker.nouns.version import VERSION
 from stoker.sdk.metrics import CONTENT_TYPE, render
 from stoker.sdk.routing import Lane, Router
 
@@ -111,9 +111,8 @@ class Pages:
             self._readiness()
             return _json({"ready": True})
         if rest == "/":
-            version = metadata.version("stoker")
             return _json(
-                {"name": "stoker", "version": version, "extensions": ["binary_tensor_data"]}
+                {"name": "stoker", "version": VERSION, "extensions": ["binary_tensor_data"]}
             )
         raise NotFound(f"no route /v2{rest}")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 from stoker.models.oip.decode import LENGTH_HEADER, InferRequest, read_request
 from stoker.models.oip.encode import check_outputs, response
 from stoker.models.oip.routes import VERSION, Ask, route
 from stoker.models.serving.asked import Asked, Reply, Served, json_reply
+from stoker.nouns import version
 from stoker.nouns.errors import BadRequest, NotFound, StokerError
 
 
@@ -55,7 +55,7 @@ def _header(event: Any) -> str | None:
 def _server(_served: Served, _name: str) -> dict[str, Any]:
     return {
         "name": "stoker",
-        "version": metadata.version("stoker"),
+        "version": version.VERSION,
         "extensions": ["binary_tensor_data"],
     }
 
