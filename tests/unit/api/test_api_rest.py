@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -180,6 +180,41 @@ async def test_an_invocation_is_passed_on_and_its_answer_back(proxy: httpx.Async
     assert seen["headers"]["x-api-key"] == "data-key"
     assert "control-key" not in json.dumps(seen)
     assert not [key for key in seen["headers"] if key.startswith("x-nuclio")]
+
+
+@pytest.mark.usefixtures("proxy")
+async def test_a_client_that_hangs_up_ends_its_call_of_the_function(
+    store: Store, settings: ApiSettings
+) -> None:
+    """The function worked on for nobody, for as long as the call was allowed to take."""
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    class Slow(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            asked.set()
+            try:
+                return await asyncio.get_running_loop().create_future()
+            finally:
+                ended.set()
+
+    body = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if body:
+            return body.pop()
+        await asked.wait()
+        return {"type": "http.disconnect"}
+
+    resource = Invocations(store, settings, transport=Slow())
+    scope = {
+        "type": "http", "method": "GET", "path": "/api/function_invocations", "query_string": b"",
+        "headers": [(b"x-nuclio-function-name", b"hello")],
+    }  # fmt: skip
+    async with asyncio.timeout(10):
+        with pytest.raises(ClientDisconnect):
+            await resource.invoke(Request(scope, receive))
+    assert ended.is_set()
+    await resource.close()
 
 
 async def test_an_invocation_needs_a_function(client: httpx.AsyncClient) -> None:
