@@ -51,7 +51,8 @@ def doctor(home: str | None, *, as_json: bool) -> int:
     else:
         out = console()
         for finding in findings:
-            out.print(f"{_MARKS[finding.level]}  {finding.check:<10} {finding.found}")
+            out.print(f"{_MARKS[finding.level]}  ", end="")
+            out.print(f"{finding.check:<10} {finding.found}", markup=False)
             if finding.advice:
                 out.print(f"                 → {finding.advice}", style="dim", markup=False)
     return 1 if any(finding.level == FAIL for finding in findings) else 0
@@ -178,10 +179,10 @@ def devices() -> Iterator[Finding]:
 
 def platform_devices(home: Home) -> list[Finding]:
     """The devices of the running platform; none when it has none, or does not answer."""
-    from stoker.cli.client import Client, Platform
+    from stoker.cli.client import Client
 
     try:
-        seen = Client(Platform.find(str(home.root)).control_url).get("/api/stoker/top")
+        seen = Client.control(str(home.root)).get("/api/stoker/top")
     except Failure:
         return []
     return [_platforms(device) for device in seen["devices"]]

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fake_nvml import GIB, Card, FakeNvml
+from stoker.cli import doctor
 from stoker.cli.client import Client
 from stoker.cli.doctor import examine, platform_devices
 from stoker.cli.failure import Failure
@@ -196,6 +197,36 @@ def test_the_doctor_shows_the_devices_of_the_platform_that_runs(
     assert (found.level, found.found) == ("warn", text)
 
 
+def test_the_doctor_asks_a_platform_with_a_key_for_its_devices_with_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused, it showed the machine's own devices in the place of the platform's."""
+    asked: list[str] = []
+
+    def get(client: Client, path: str) -> Any:
+        asked.append(client.key)
+        return {"devices": []}
+
+    told = {"control_url": "http://h:1", "gateway_url": "http://h:2"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "endpoints.json").write_text(json.dumps(told))
+    monkeypatch.setattr(Client, "get", get)
+    monkeypatch.setenv("STOKER_API_KEY", "sesame")
+    platform_devices(Home(tmp_path))
+    assert asked == ["sesame"]
+
+
+def test_the_doctor_shows_names_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder named like markup was shown by another name, or ended the doctor."""
+    monkeypatch.setattr(
+        doctor, "examine", lambda _: [doctor.Finding("home", "ok", "/a/[b]/[/c]", "see [/d]")]
+    )
+    assert doctor.doctor(None, as_json=False) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "ok    home       /a/[b]/[/c]"
+
+
 def test_the_doctor_fails_on_a_platform_that_does_not_answer(
     tmp_path: Path, unused_tcp_port: int
 ) -> None:
@@ -223,6 +254,27 @@ def test_a_log_line_is_made_readable_and_a_raw_one_left_alone() -> None:
     assert "error r.1 no [bold]markup[/] here  request=q  a=1" in text
     for raw in ("plain", "[1, 2]", "{broken", '{"no": "message"}', '{"message": 5, "with": []}'):
         assert log_line(raw)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "shown"),
+    [
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z info  "),
+        (1_769_860_800_000_000, "1769860800000000 info  "),
+        (None, " info  "),
+        ([1], "[1] info  "),
+    ],
+)
+def test_a_line_of_json_that_is_the_functions_own_is_shown_whatever_its_time_is(
+    stamp: Any, shown: str
+) -> None:
+    """What a child process of a function prints goes into its log as it is, JSON or not."""
+    assert str(log_line(json.dumps({"time": stamp, "message": "hello"}))).startswith(shown)
+
+
+def test_fields_that_had_no_form_in_json_are_shown_as_the_worker_wrote_them() -> None:
+    entry = {"time": 0, "level": "info", "message": "big", "with": ascii({"n": 2**70})}
+    assert str(log_line(json.dumps(entry))).endswith("big  {'n': 1180591620717411303424}")
 
 
 def test_the_redis_may_be_told_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
