@@ -145,11 +145,11 @@ class _Gateway:
     """Turns a function's name into a target."""
 
     def __init__(self, home: str | None) -> None:
-        from stoker.cli.client import Client
+        from stoker.cli.client import Client, data_key
 
         self._control = Client.control(home)
         self._home = home
-        key = os.environ.get("STOKER_DATA_KEY") or os.environ.get("STOKER_API_KEY", "")
+        key = data_key()
         self._headers = {"x-api-key": key} if key else {}
 
     def function(self, name: str, words: str = "") -> Target:
