@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +25,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 _MARKS = {OK: "[green]ok  [/]", WARN: "[yellow]warn[/]", FAIL: "[red]fail[/]"}
 _LEAST_MEMORY = 2 * 1024**3
 _LEAST_DISK = 2 * 1024**3
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _EXTRAS = {
     "torch": "models",
     "transformers": "models",
@@ -87,7 +89,7 @@ def python() -> Finding:
 
 def packages() -> Iterator[Finding]:
     """The packages of the core, then those of the extras."""
-    missing = [name for name in _core() if importlib.util.find_spec(name) is None]
+    missing = [name for name in _core() if not _is_installed(name)]
     if missing:
         yield Finding("packages", FAIL, f"missing: {', '.join(missing)}", "pip install stoker")
     else:
@@ -289,10 +291,15 @@ def _answers(path: Path) -> bool:
 
 
 def _core() -> Iterator[str]:
-    """Import names of what the core needs, those that differ from the package's name put right."""
-    names = {"prometheus-client": "prometheus_client", "pyyaml": "yaml", "nuclio-sdk": "nuclio_sdk"}
-    renamed: Callable[[str], str] = lambda name: names.get(name, name.replace("-", "_"))  # noqa: E731
+    """Names of the packages that the core needs, which are not those that they are imported by."""
     for requirement in metadata.requires("stoker") or []:
-        if "extra ==" not in requirement:
-            word = requirement.split(";")[0]
-            yield renamed("".join(c if c.isalnum() or c in "-_" else " " for c in word).split()[0])
+        if "extra ==" not in requirement and (name := _NAME.match(requirement)):
+            yield name[0]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -216,6 +216,18 @@ def test_the_doctor_asks_a_platform_with_a_key_for_its_devices_with_the_key(
     assert asked == ["sesame"]
 
 
+def test_the_doctor_finds_every_package_of_the_core_and_misses_one_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """nvidia-ml-py is imported by another name, so it was missing on every machine."""
+    first = next(doctor.packages())
+    assert (first.level, first.found.split()[0]) == ("ok", "stoker")
+    told = ["nvidia-ml-py>=12", "no.such-package<2", "nor-this>=1; extra == 'models'"]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: told)
+    first = next(doctor.packages())
+    assert (first.level, first.found) == ("fail", "missing: no.such-package")
+
+
 def test_the_doctor_shows_names_as_they_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
