@@ -70,7 +70,7 @@ def examine(home: str | None) -> Iterator[Finding]:
     yield folder(place)
     yield disk(place)
     yield memory()
-    running = place.endpoints.exists()
+    running = os.access(place.endpoints, os.R_OK)  # not of a home that is somebody else's
     yield from (running and platform_devices(place)) or devices()
     own = own_ports(place) if running else frozenset()
     yield from (port(number, own) for number in (8070, 8080))
@@ -273,6 +273,8 @@ def recordings(home: Home) -> Iterator[Finding]:
     """Whose requests and answers lie on this disk."""
     from stoker.quality.recorded import describe
 
+    if not os.access(home.traffic, os.R_OK | os.X_OK):
+        return
     for folder in sorted(home.traffic.glob("*/")):
         found = describe(folder)
         if found.requests:

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fake_nvml import GIB, Card, FakeNvml
-from stoker.cli import doctor
+from stoker.cli import doctor, main
 from stoker.cli.client import Client
 from stoker.cli.doctor import examine, platform_devices
 from stoker.cli.failure import Failure
@@ -96,6 +96,20 @@ def test_an_unreachable_platform_is_said(unused_tcp_port: int) -> None:
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_the_system_refuses_is_said_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The home of another user, to begin with."""
+
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied", "/home/eve/.stoker/lock")
+
+    monkeypatch.setattr(main, "app", refuse)
+    with pytest.raises(SystemExit, match="1"):
+        main.main()
+    assert capsys.readouterr().err == "stoker: /home/eve/.stoker/lock: Permission denied\n"
 
 
 def test_a_wrong_stoker_url_is_said() -> None:
