@@ -383,6 +383,21 @@ SNAPSHOT = {
 }
 
 
+async def test_a_config_that_this_version_cannot_read_hides_no_other_function(
+    client: httpx.AsyncClient, store: Store, function: Document
+) -> None:
+    """After an update one of them had the page, and ``stoker ls``, show a 400 and nothing else."""
+    await client.post("/api/functions", json=function())
+    older = {"metadata": {"name": "older"}, "spec": {"minReplicas": "some"}}
+    await store.put_function(
+        FunctionRecord(name="older", serving=Revision(number=1, document=older))
+    )
+    hello, other = (await client.get("/api/stoker/top")).json()["functions"]
+    assert (hello["name"], hello["maxReplicas"] > 0) == ("hello", True)
+    assert (other["name"], other["maxReplicas"]) == ("older", 0)
+    assert "its config cannot be read: invalid function: spec.minReplicas" in other["message"]
+
+
 async def test_top_adds_up_gateways_replicas_and_devices(
     make_client: MakeClient, store: Store, function: Document
 ) -> None:
