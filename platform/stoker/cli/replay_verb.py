@@ -62,14 +62,14 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Send recorded requests again and compare the answers; 3 when some differ."""
-    from stoker.cli.replay_report import check_form, shown, write
+    from stoker.cli.replay_report import check, shown, write
     from stoker.cli.text import console, print_json
     from stoker.decide.compare import DEFAULT_TOLERANCE, CompareRules
     from stoker.nouns.recording import checked_path
     from stoker.quality import recorded
 
     if report is not None:
-        check_form(report)
+        check(report)
     folder = folder_of(name, home, record)
     revision = int(against) if against.isdigit() else None
     exchanges = _chosen(name, folder, revision=revision, step=step, limit=limit)
