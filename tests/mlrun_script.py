@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,19 @@ def run_script(folder: Path, url: str, script: str, **env: str) -> tuple[dict[st
         env: further variables.
     """
     own = {k: v for k, v in os.environ.items() if not k.startswith(("MLRUN_", "V3IO_", "NUCLIO_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", _HEAD + textwrap.dedent(script)],
-        cwd=folder,
-        env={**own, "MLRUN_DBPATH": url, "MLRUN_IGNORE_ENV_FILE": "1", **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=WITHIN_S,
-        check=False,
-    )
+    # mlrun leaves a temporary file of every run of a handler.
+    with tempfile.TemporaryDirectory(prefix="st-") as temporary:
+        told = {"MLRUN_DBPATH": url, "MLRUN_IGNORE_ENV_FILE": "1", "TMPDIR": temporary}
+        done = subprocess.run(
+            [sys.executable, "-c", _HEAD + textwrap.dedent(script)],
+            cwd=folder,
+            env={**own, **told, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=WITHIN_S,
+            check=False,
+        )
     if done.returncode:
         raise ScriptFailed(done.stdout)
     facts: dict[str, Any] = {}

@@ -6,6 +6,7 @@ run as it stands, with ``MLRUN_DBPATH`` set and an empty working directory; it a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -38,16 +39,28 @@ class Runs:
     url: str
     folder: Path
     outcomes: dict[Path, Future[str]] = field(default_factory=dict)
+    waiting: queue.SimpleQueue[Path] = field(default_factory=queue.SimpleQueue)
+    working: list[threading.Thread] = field(default_factory=list)
 
     def start(self, scripts: list[Path]) -> None:
-        waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for script in scripts:
             self.outcomes[script] = Future()
-            waiting.put(script)
-        for _ in range(SIDE_BY_SIDE):
-            threading.Thread(target=self._work, args=(waiting,), daemon=True).start()
+            self.waiting.put(script)
+        self.working = [
+            threading.Thread(target=self._work, daemon=True) for _ in range(SIDE_BY_SIDE)
+        ]
+        for thread in self.working:
+            thread.start()
 
-    def _work(self, waiting: queue.SimpleQueue[Path]) -> None:
+    def end(self) -> None:
+        """Begins no further one, and waits for those that run: they write into the folder."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.waiting.get_nowait()
+        for thread in self.working:
+            thread.join(WITHIN_S)
+
+    def _work(self) -> None:
         process = subprocess.Popen(
             [sys.executable, str(HERE / "preloaded.py")],
             env=self._environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -57,7 +70,7 @@ class Runs:
             assert process.stdout is not None
             while True:
                 try:
-                    script = waiting.get_nowait()
+                    script = self.waiting.get_nowait()
                 except queue.Empty:
                     return
                 place = self.folder / script.stem
@@ -73,6 +86,8 @@ class Runs:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if "MLRUN" not in name}
         home = {"HOME": str(self.folder), "MLRUN_IGNORE_ENV_FILE": "true"}
+        # mlrun leaves a temporary file of every run of a handler.
+        home["TMPDIR"] = str(self.folder)
         return {**kept, **home, "MLRUN_DBPATH": self.url, "PYTHONWARNINGS": "ignore"}
 
     def output(self, script: Path) -> str:
@@ -84,10 +99,10 @@ class Runs:
 def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
     platform = Platform(folder / "h")
+    made = Runs("", folder / "w")
     try:
-        endpoints = platform.up(zygotes=("plain", "mlrun"))
-        (folder / "w").mkdir()
-        made = Runs(endpoints.control_url, folder / "w")
+        made.url = platform.up(zygotes=("plain", "mlrun")).control_url
+        made.folder.mkdir()
         # Of this module alone: others have a parameter of this name as well.
         asked = [item.callspec.params["script"] for item in request.session.items
                  if item.path == Path(__file__) and hasattr(item, "callspec")]  # fmt: skip
@@ -96,7 +111,8 @@ def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
     finally:
         platform.down()
         platform.client.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        made.end()
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

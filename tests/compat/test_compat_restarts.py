@@ -43,6 +43,7 @@ def run(platform: Platform, script: str) -> str:
     folder.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if "MLRUN" not in name}
     told = {"MLRUN_DBPATH": platform.endpoints.control_url, "HOME": str(folder)}
+    told["TMPDIR"] = str(folder)  # mlrun leaves a temporary file of every run of a handler
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(SCRIPTS / f"{script}.py")],
         env={**kept, **told}, cwd=folder, timeout=120, text=True,

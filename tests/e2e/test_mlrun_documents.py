@@ -47,7 +47,10 @@ def train(context, x: int = 1):
 def start(platform: Platform, folder: Path, script: str) -> subprocess.Popen[str]:
     """A client of the platform that runs the script in the folder."""
     assert platform.endpoints is not None
+    # mlrun leaves a temporary file of every run of a handler.
+    (folder / "tmp").mkdir(exist_ok=True)
     told = {"MLRUN_DBPATH": platform.endpoints.control_url, "PYTHONWARNINGS": "ignore"}
+    told["TMPDIR"] = str(folder / "tmp")
     own = {name: value for name, value in os.environ.items() if not name.startswith("MLRUN_")}
     return subprocess.Popen(
         [sys.executable, "-c", PREFACE + script],

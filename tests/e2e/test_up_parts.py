@@ -123,6 +123,12 @@ def test_strangers_are_let_in_only_with_keys_on_both_ports(host: str) -> None:
     assert UpSettings(home="/tmp/x", host=host, control_keys=("a",), data_keys=("b",))
 
 
+@pytest.mark.parametrize("port", ["control_keys", "data_keys"])
+def test_an_empty_key_which_everybody_brings_is_refused(port: str) -> None:
+    with pytest.raises(ValidationError, match="a key must not be empty"):
+        UpSettings(home="/tmp/x", **{port: ("sesame", "")})
+
+
 def test_keys_are_not_in_the_text_of_settings() -> None:
     told = UpSettings(home="/tmp/x", control_keys=("sesame",), data_keys=("sesame",))
     assert "sesame" not in repr(told)

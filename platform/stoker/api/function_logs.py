@@ -25,6 +25,8 @@ FOLLOW_S = 0.2
 _TAIL_BYTES = 4 * 1024 * 1024
 """Of each file, at most this much of its end is read at first: logs can be far larger."""
 _LONGEST_LINE = 1024 * 1024
+_AHEAD_S = 3600.0
+"""A clock may have been set back; no line of ours is from further ahead than this."""
 _OLDER = ".1"
 """What the name of the part that a worker moved aside ends in."""
 
@@ -179,7 +181,9 @@ def _time(line: bytes) -> float:
     except orjson.JSONDecodeError:
         return 0.0
     stamp = document.get("time") if isinstance(document, dict) else None
-    return float(stamp) if isinstance(stamp, (int, float)) else 0.0
+    if not isinstance(stamp, (int, float)) or stamp > time.time() + _AHEAD_S:
+        return 0.0  # A child process of the function wrote it: other loggers count milliseconds.
+    return float(stamp)
 
 
 def _selected(lines: list[bytes], query: LogQuery, now: float) -> list[bytes]:

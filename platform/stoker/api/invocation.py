@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote
 
 import httpx
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -91,7 +93,7 @@ class Invocations:
             content=await request.body(),
             timeout=timeout_s,
         )
-        return await self._client.send(outgoing, stream=True)
+        return await _unless_gone(request, self._client.send(outgoing, stream=True))
 
     def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         passed = {key: value for key, value in headers.items() if _passes(key)}
@@ -119,6 +121,35 @@ def _timeout(text: str) -> float:
         return parse_duration(text)
     except ValueError as exc:
         raise BadRequest(f"X-Nuclio-Invoke-Timeout {exc}") from exc
+
+
+async def _unless_gone(
+    request: Request, answering: Coroutine[Any, Any, httpx.Response]
+) -> httpx.Response:
+    """The answer; of a client that hangs up meanwhile, the call is given up, as on the data port.
+
+    Raises:
+        ClientDisconnect: it has.
+        httpx.HTTPError: the call failed.
+    """
+    answer = asyncio.ensure_future(answering)
+    leaving = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        leaving.cancel()
+        # Until they have ended: whoever streams the answer listens for the client himself.
+        await asyncio.wait({answer, leaving})
+
+
+async def _gone(request: Request) -> None:
+    # The body has been read: nothing else is received any more.
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from stoker.api.view import (
     invocation_address,
     record_secrets,
 )
-from stoker.nouns.errors import BadRequest
+from stoker.nouns.errors import BadRequest, StokerError
 from stoker.nouns.home import Home
 from stoker.nouns.record import (
     Demand,
@@ -141,8 +141,6 @@ class Overview:
         rate: float | None,
     ) -> dict[str, Any]:
         mine = [replica for replica in replicas.values() if replica.function == record.name]
-        config = record.current.config
-        recording = RecordingSpec.of(config.env)
         return {
             "name": record.name,
             "project": record.project,
@@ -153,11 +151,6 @@ class Overview:
             "revision": record.current.number,
             "servingRevision": record.serving.number if record.serving else None,
             "canary": canary_of(record),
-            "minReplicas": config.min_replicas,
-            "maxReplicas": config.max_replicas,
-            "workersPerReplica": config.workers,
-            "recordedShare": recording.share if recording else None,
-            "gpus": config.gpus,
             "replicas": phases(mine),
             "inFlight": demand.in_flight,
             "waiting": demand.waiting,
@@ -169,7 +162,25 @@ class Overview:
             "lastScaleEvent": record.last_scale_event,
             "lastScaleTime": record.last_scale_time,
             "updatedAt": record.updated_at,
-        }
+        } | declared(record)
+
+
+def declared(record: FunctionRecord) -> dict[str, Any]:
+    """What is shown of its config. One that cannot be read hides no other function: it says so."""
+    try:
+        config = record.current.config
+        recording = RecordingSpec.of(config.env)
+    except (StokerError, ValueError) as error:
+        nothing = dict.fromkeys(("minReplicas", "maxReplicas", "workersPerReplica", "gpus"), 0)
+        message = mask_text(f"its config cannot be read: {error}", record_secrets(record))
+        return nothing | {"recordedShare": None, "message": message}
+    return {
+        "minReplicas": config.min_replicas,
+        "maxReplicas": config.max_replicas,
+        "workersPerReplica": config.workers,
+        "recordedShare": recording.share if recording else None,
+        "gpus": config.gpus,
+    }
 
 
 def shown_state(record: FunctionRecord, replicas: list[ReplicaRecord]) -> str:

@@ -59,6 +59,14 @@ class UpSettings(BaseModel):
             )
         return self
 
+    @field_validator("control_keys", "data_keys")
+    @classmethod
+    def _no_key_is_empty(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        # Whoever brings none would bring it.
+        if not all(keys):
+            raise ValueError("a key must not be empty")
+        return keys
+
     @field_validator("devices")
     @classmethod
     def _devices_can_be_read(cls, devices: str) -> str:

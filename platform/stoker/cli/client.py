@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from stoker.cli.failure import Failure
+from stoker.cli.failure import EXIT_USAGE, Failure
 from stoker.nouns.home import Home
 
 TIMEOUT_S = 30.0
 LONG_S = 1900.0
 """For verbs that wait for a deploy or a wake: longer than the control port itself waits."""
+
+
+class NotRunning(Failure):
+    """There is no platform, and none is said to be anywhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class Platform:
         """By ``--home``, else ``STOKER_URL``, else the default home's endpoints.
 
         Raises:
-            Failure: no platform runs there.
+            NotRunning: no platform runs there.
+            Failure: STOKER_URL, or what the home says, cannot be read.
         """
         url = os.environ.get("STOKER_URL", "")
         if url and not home:
@@ -82,8 +87,7 @@ class Client:
     @classmethod
     def control(cls, home: str | None) -> Client:
         """A client of the control port, with ``STOKER_API_KEY`` when it is set."""
-        key = os.environ.get("STOKER_API_KEY", "")
-        return cls(Platform.find(home).control_url, key=key, user=_user())
+        return cls(Platform.find(home).control_url, key=control_key(), user=_user())
 
     def get(self, path: str) -> Any:
         """The JSON at a path.
@@ -146,25 +150,51 @@ class Client:
         https = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s)
+        begun = False
         try:
             connection.connect()
             # Kept in hand: the connection lets go of it when the reply ends with its close.
             stream: socket.socket = connection.sock
-            connection.request(method, path, body, {**self._headers, **(headers or {})})
+            with _sendable():
+                connection.request(method, path, body, {**self._headers, **(headers or {})})
             response = connection.getresponse()
             if may_pause:
                 stream.settimeout(None)
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            begun = True
             yield response
         except TimeoutError as exc:
             raise Failure(f"{self._url} did not answer within {timeout_s:g} s") from exc
         except (OSError, http.client.HTTPException) as exc:
-            raise Failure(
-                f"{self._url} cannot be reached: {exc or type(exc).__name__}",
-                hint="is the platform running? try: stoker status",
-            ) from exc
+            if not begun:
+                raise Failure(
+                    f"{self._url} cannot be reached: {exc or type(exc).__name__}",
+                    hint="is the platform running? try: stoker status",
+                ) from exc
+            if isinstance(exc, BrokenPipeError):
+                raise  # Of where the answer goes to: it is only read here.
+            raise Failure(f"the answer of {self._url} was cut off: {exc}") from exc
         finally:
             connection.close()
+
+
+@contextmanager
+def _sendable() -> Iterator[None]:
+    """What no request can hold, such as a name of a header with a space in it, is wrong usage."""
+    try:
+        yield
+    except (http.client.InvalidURL, ValueError) as exc:
+        raise Failure(f"no such request can be sent: {exc}", exit_code=EXIT_USAGE) from exc
+
+
+def control_key() -> str:
+    """The key that clients of the control port bring; empty when none is set."""
+    return os.environ.get("STOKER_API_KEY", "").strip()
+
+
+def data_key() -> str:
+    """The key that clients of the data port bring; empty when none is set."""
+    return os.environ.get("STOKER_DATA_KEY", "").strip() or control_key()
 
 
 def refused(answer: Answer) -> Failure:
@@ -190,14 +220,18 @@ def _user() -> str:
 
 
 def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none, half an address
+        right = False
+    if not right:
         raise Failure(f'STOKER_URL must be like "http://127.0.0.1:8070", was {url!r}')
     return url
 
 
-def _not_running(home: Home) -> Failure:
-    return Failure(
+def _not_running(home: Home) -> NotRunning:
+    return NotRunning(
         f"no platform runs in the home {home.root}",
         hint="start one with: stoker up --detach (or name its home with --home, or set STOKER_URL)",
     )

@@ -16,7 +16,7 @@ from stoker.cli.failure import Failure
 from stoker.cli.mlrun_function import point_mlrun
 from stoker.cli.project import find_packages, listing_project
 from stoker.cli.project_entry import AnyPackage
-from stoker.cli.text import Progress, seconds
+from stoker.cli.text import Progress, console, seconds
 
 _LEVELS = {"error": "red", "warn": "yellow", "warning": "yellow"}
 
@@ -70,6 +70,10 @@ def _deploy_one(client: Client, package: AnyPackage, *, wait: bool, quiet: bool)
     revision = package.send(client)
     if not wait:
         function: dict[str, Any] = client.get(f"/api/functions/{package.name}")
+        if not quiet:
+            console().print(
+                f"{package.name} revision {revision} is being deployed; how it goes: stoker ls"
+            )
         return function
     with Progress(f"{package.name} revision {revision}", quiet=quiet) as progress:
         function = _follow(client, package.name, revision, progress)

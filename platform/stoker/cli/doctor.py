@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +26,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 _MARKS = {OK: "[green]ok  [/]", WARN: "[yellow]warn[/]", FAIL: "[red]fail[/]"}
 _LEAST_MEMORY = 2 * 1024**3
 _LEAST_DISK = 2 * 1024**3
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _EXTRAS = {
     "torch": "models",
     "transformers": "models",
@@ -52,7 +54,8 @@ def doctor(home: str | None, *, as_json: bool) -> int:
     else:
         out = console()
         for finding in findings:
-            out.print(f"{_MARKS[finding.level]}  {finding.check:<10} {finding.found}")
+            out.print(f"{_MARKS[finding.level]}  ", end="")
+            out.print(f"{finding.check:<10} {finding.found}", markup=False)
             if finding.advice:
                 out.print(f"                 → {finding.advice}", style="dim", markup=False)
     return 1 if any(finding.level == FAIL for finding in findings) else 0
@@ -68,7 +71,7 @@ def examine(home: str | None) -> Iterator[Finding]:
     yield folder(place)
     yield disk(place)
     yield memory()
-    running = place.endpoints.exists()
+    running = os.access(place.endpoints, os.R_OK)  # not of a home that is somebody else's
     yield from (running and platform_devices(place)) or devices()
     own = own_ports(place) if running else frozenset()
     yield from (port(number, own) for number in (8070, 8080))
@@ -87,8 +90,8 @@ def python() -> Finding:
 
 def packages() -> Iterator[Finding]:
     """The packages of the core, then those of the extras."""
-    missing = [name for name in _core() if importlib.util.find_spec(name) is None]
-    if not _installed():
+    missing = [name for name in _core() if not _is_installed(name)]
+    if not _is_installed("stoker"):
         advice = "the packages that it needs are not checked: pip install -e . would say"
         yield Finding("packages", WARN, f"stoker {VERSION}, not installed: a checkout", advice)
     elif missing:
@@ -182,10 +185,10 @@ def devices() -> Iterator[Finding]:
 
 def platform_devices(home: Home) -> list[Finding]:
     """The devices of the running platform; none when it has none, or does not answer."""
-    from stoker.cli.client import Client, Platform
+    from stoker.cli.client import Client
 
     try:
-        seen = Client(Platform.find(str(home.root)).control_url).get("/api/stoker/top")
+        seen = Client.control(str(home.root)).get("/api/stoker/top")
     except Failure:
         return []
     return [_platforms(device) for device in seen["devices"]]
@@ -274,6 +277,8 @@ def recordings(home: Home) -> Iterator[Finding]:
     """Whose requests and answers lie on this disk."""
     from stoker.quality.recorded import describe
 
+    if not os.access(home.traffic, os.R_OK | os.X_OK):
+        return
     for folder in sorted(home.traffic.glob("*/")):
         found = describe(folder)
         if found.requests:
@@ -291,19 +296,16 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def _installed() -> bool:
+def _core() -> Iterator[str]:
+    """Names of the packages that the core needs, which are not those that they are imported by."""
+    for requirement in (metadata.requires("stoker") or []) if _is_installed("stoker") else []:
+        if "extra ==" not in requirement and (name := _NAME.match(requirement)):
+            yield name[0]
+
+
+def _is_installed(package: str) -> bool:
     try:
-        metadata.distribution("stoker")
+        metadata.distribution(package)
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _core() -> Iterator[str]:
-    """Import names of what the core needs, those that differ from the package's name put right."""
-    names = {"nvidia-ml-py": "pynvml", "pyyaml": "yaml"}
-    renamed: Callable[[str], str] = lambda name: names.get(name, name.replace("-", "_"))  # noqa: E731
-    for requirement in (metadata.requires("stoker") or []) if _installed() else []:
-        if "extra ==" not in requirement:
-            word = requirement.split(";")[0]
-            yield renamed("".join(c if c.isalnum() or c in "-_" else " " for c in word).split()[0])

@@ -43,19 +43,29 @@ def log_line(text: str) -> Any:
     if not isinstance(entry, dict) or "message" not in entry:
         return Text(printable(text))
     level = printable(str(entry.get("level", "info")))
-    stamp = entry.get("time")
-    clock = datetime.fromtimestamp(stamp).astimezone().strftime("%H:%M:%S.%f")[:-3] if stamp else ""
     shown = Text.assemble(
-        (f"{clock} ", "dim"),
+        (f"{_clock(entry.get('time'))} ", "dim"),
         (f"{level[:5]:<5} ", _LEVELS.get(level, "green")),
         (printable(f"{entry.get('replica', '')}.{entry.get('worker', '')} "), "cyan"),
     )
     shown.append(printable(str(entry["message"])))
     if entry.get("request_id"):
         shown.append(printable(f"  request={entry['request_id']}"), "dim")
-    for key, value in (entry.get("with") or {}).items():
-        shown.append(printable(f"  {key}={value}"), "dim")
+    more = entry.get("with")
+    if isinstance(more, dict):
+        for key, value in more.items():
+            shown.append(printable(f"  {key}={value}"), "dim")
+    elif more:  # a worker writes it as one text where JSON has no form for it
+        shown.append(printable(f"  {more}"), "dim")
     return shown
+
+
+def _clock(stamp: Any) -> str:
+    """The time of day of a line; what a function's own JSON has there may be anything."""
+    try:
+        return datetime.fromtimestamp(stamp).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    except (TypeError, ValueError, OverflowError, OSError):
+        return printable(str(stamp or ""))
 
 
 def remove(names: list[str], home: str | None) -> None:

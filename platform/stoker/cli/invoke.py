@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
-from stoker.cli.client import LONG_S, Client, Platform, refused
+from stoker.cli.client import LONG_S, Client, Platform, data_key
 from stoker.cli.failure import EXIT_FAILED, Failure
 
 _CHUNK = 65536
+_PRINTABLE = "".join(map(chr, range(33, 127)))
+"""What a path may hold as it is; the rest is quoted, as browsers do."""
 
 
 def invoke(
@@ -33,8 +35,9 @@ def invoke(
     if body is not None:
         sent.setdefault("Content-Type", guess_type(body))
     verb = method.upper() or ("GET" if body is None else "POST")
-    client = Client(_data_port(name, home), key=_key())
-    route = f"/{name}/{path.lstrip('/')}"
+    client = Client(_data_port(name, home), key=data_key())
+    # What is quoted already stays as it is.
+    route = quote(f"/{name}/{path.lstrip('/')}", safe=_PRINTABLE)
     out = sys.stdout.buffer
     with client.open(verb, route, body, sent, timeout_s=LONG_S) as response:
         if show_head:
@@ -95,17 +98,11 @@ def _headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
-def _key() -> str:
-    return os.environ.get("STOKER_DATA_KEY") or os.environ.get("STOKER_API_KEY", "")
-
-
 def _data_port(name: str, home: str | None) -> str:
     """Known from the home, which works while the control port is away; else asked for."""
     platform = Platform.find(home)
     if platform.gateway_url:
         return platform.gateway_url
-    answer = Client.control(home).send("GET", f"/api/functions/{name}")
-    if answer.status >= 400:
-        raise refused(answer)
+    answer = Client.control(home).send("GET", f"/api/functions/{quote(name, safe='')}")
     address = str(answer.json()["status"]["externalInvocationUrls"][0])
     return f"http://{address.partition('/')[0]}"

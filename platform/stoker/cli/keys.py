@@ -24,28 +24,33 @@ def read_keys(file: Path | None) -> Keys:
     ``control: KEY`` and ``data: KEY`` open one; lines beginning with # are comments.
 
     Raises:
-        Failure: the file cannot be read, is readable by others, or holds no key.
+        Failure: the file cannot be read, is readable by others, or holds no key; or a key is none
+            that a header could bring.
     """
     environment = os.environ.get("STOKER_API_KEY", "").strip()
-    both = (environment,) if environment else ()
+    both = (_checked(environment, "STOKER_API_KEY"),) if environment else ()
     if file is None:
         return Keys(both, both)
     control, data = list(both), list(both)
-    for line in _lines(file):
+    for number, line in _lines(file):
         port, colon, key = line.partition(":")
-        if colon and port.strip() == "control":
-            control.append(key.strip())
-        elif colon and port.strip() == "data":
-            data.append(key.strip())
-        else:
-            control.append(line)
-            data.append(line)
+        opens = {"control": [control], "data": [data]}.get(port.strip() if colon else "")
+        found = _checked(line if opens is None else key.strip(), f"{file}:{number}")
+        for keys in opens or [control, data]:
+            keys.append(found)
     if not control or not data:
         raise Failure(f"{file} must hold a key for each port: a bare key opens both")
     return Keys(tuple(control), tuple(data))
 
 
-def _lines(file: Path) -> list[str]:
+def _checked(key: str, where: str) -> str:
+    """A key that a header can bring, byte for byte; an empty one would open the port to all."""
+    if not key or not (key.isascii() and key.isprintable()):
+        raise Failure(f"{where}: a key must be printable ASCII, and must not be empty")
+    return key
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
     try:
         readable_by = file.stat().st_mode & 0o077
         text = file.read_text()
@@ -53,5 +58,5 @@ def _lines(file: Path) -> list[str]:
         raise Failure(f"the key file {file} cannot be read: {exc}") from exc
     if readable_by:
         raise Failure(f"{file} can be read by others", hint=f"run: chmod 600 {file}")
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]

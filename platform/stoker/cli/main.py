@@ -285,6 +285,9 @@ def main() -> None:
         # The reader went away (head, less): nothing is left to say, and nobody to say it to.
         sys.stderr.close()
         sys.exit(EXIT_FAILED)
+    except OSError as error:  # a home of somebody else's, a full disk
+        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error), "")
+        sys.exit(EXIT_FAILED)
 
 
 def _say(message: str, hint: str) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
-from stoker.cli.client import Client, Platform
+from stoker.cli.client import Client, NotRunning, Platform
 from stoker.cli.failure import EXIT_USAGE, Failure
 from stoker.cli.pack import FUNCTION_FILES
 from stoker.cli.project import listing_project
@@ -64,7 +65,8 @@ def quantize(
         raise Failure(
             f"the quality gate needs the package {exc.name}", hint="pip install 'stoker[quality]'"
         ) from exc
-    kept = Home.at(home).quality
+    _check_places(report, out)
+    kept = _made(Home.at(home)).quality
     # A pipeline that is cancelled gets SIGTERM: then too the trials are deleted.
     signal.signal(signal.SIGTERM, _interrupted)
     with _progress(quiet=as_json) as tell, _platform(home, tell) as place:
@@ -90,6 +92,12 @@ def quantize(
     if report is not None:
         _report(found, report)
     return exit_code(found)
+
+
+def _made(home: Home) -> Home:
+    """The home, there: results are kept in it, and a platform takes none that others may write."""
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return home
 
 
 def _interrupted(_signal: int, _frame: object) -> None:
@@ -172,26 +180,40 @@ def _platform(home: str | None, tell: Callable[[str], None]) -> Iterator[_Place]
     """The running platform, else a temporary one that ends with the run."""
     try:
         found = Platform.find(home)
-    except Failure:
+    except NotRunning:
         with _temporary(home, tell) as place:
             yield place
         return
     own_home = Home.at(home)
-    here = own_home.root if own_home.endpoints.is_file() else None
+    here = own_home.root if _runs_in(own_home, found) else None
     gateway = found.gateway_url or _gateway(home)
     yield _Place(found.control_url, gateway, here, own=False)
 
 
+def _runs_in(home: Home, platform: Platform) -> bool:
+    """Whether it is this home's: STOKER_URL may name another, whose checkpoints lie elsewhere."""
+    try:
+        own = Platform.find(str(home.root))
+    except Failure:
+        return False
+    return _place_of(own.control_url) == _place_of(platform.control_url)
+
+
+def _place_of(url: str) -> tuple[str, int | None]:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return ("localhost" if host in ("127.0.0.1", "::1") else host), parts.port
+
+
 def _gateway(home: str | None) -> str:
     """Asked for, when only STOKER_URL is known."""
-    addresses = Client.control(home).get("/api/external_ip_addresses")
     functions = Client.control(home).get("/api/functions")
     for one in functions.values():
         urls = one["status"].get("externalInvocationUrls") or []
         if urls:
             return f"http://{urls[0].partition('/')[0]}"
     raise Failure(
-        f"the gateway of {addresses} is not known: the platform has no function yet",
+        "where the platform's functions answer is not known: it has none yet",
         hint="name its home with --home",
     )
 
@@ -296,7 +318,23 @@ def _cells(one: CandidateResult, run: QualityRun, metrics: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _report(run: QualityRun, path: Path) -> None:
+def _check_places(report: Path | None, out: Path | None) -> None:
+    """Whether what is found can be written; asked before the minutes are spent that it takes."""
+    for option, folder in (("--report", report.parent if report else None), ("--out", out)):
+        if folder is None:
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as exc:
+            raise Failure(f"{option}: {folder} cannot be written to: {exc}") from exc
+    if report is not None:
+        if report.is_dir():
+            raise Failure(f"--report must be a file, {report} is a folder", exit_code=EXIT_USAGE)
+        _report_writer()
+
+
+def _report_writer() -> Callable[[QualityRun, Path], Path]:
     try:
         from stoker.quality.report import write_report
     except ModuleNotFoundError as exc:
@@ -304,6 +342,13 @@ def _report(run: QualityRun, path: Path) -> None:
             f"the report cannot be written: there is no {exc.name}",
             hint="pip install 'stoker[quality]'",
         ) from exc
-    write_report(run, path)
+    return write_report
+
+
+def _report(run: QualityRun, path: Path) -> None:
+    try:
+        _report_writer()(run, path)
+    except OSError as exc:
+        raise Failure(f"the report cannot be written: {exc}") from exc
     if not os.environ.get("CI"):
         console(stderr=True).print(f"report: {path}", markup=False)

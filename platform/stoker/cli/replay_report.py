@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +26,18 @@ _COUNTS = (
 _TITLES = {"within": "within tolerance", "altered": "not comparable"}
 
 
-def check_form(path: Path) -> None:
-    """Whether there is a form of report by the file's name; asked before hours are spent on it.
+def check(path: Path) -> None:
+    """Whether such a report can be written there; asked before hours are spent on it.
 
     Raises:
-        Failure: there is none.
+        Failure: the file's name has no form of a report, or its folder takes none.
     """
     if path.suffix not in (".json", ".md"):
         raise Failure(f"--report must end in .json or .md, was {path.name}", exit_code=EXIT_USAGE)
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as exc:
+        raise Failure(f"--report: {path.parent} cannot be written to: {exc}") from exc
 
 
 def write(path: Path, result: ReplayResult) -> None:

@@ -62,14 +62,14 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Send recorded requests again and compare the answers; 3 when some differ."""
-    from stoker.cli.replay_report import check_form, shown, write
+    from stoker.cli.replay_report import check, shown, write
     from stoker.cli.text import console, print_json
     from stoker.decide.compare import DEFAULT_TOLERANCE, CompareRules
     from stoker.nouns.recording import checked_path
     from stoker.quality import recorded
 
     if report is not None:
-        check_form(report)
+        check(report)
     folder = folder_of(name, home, record)
     revision = int(against) if against.isdigit() else None
     exchanges = _chosen(name, folder, revision=revision, step=step, limit=limit)
@@ -145,11 +145,11 @@ class _Gateway:
     """Turns a function's name into a target."""
 
     def __init__(self, home: str | None) -> None:
-        from stoker.cli.client import Client
+        from stoker.cli.client import Client, data_key
 
         self._control = Client.control(home)
         self._home = home
-        key = os.environ.get("STOKER_DATA_KEY") or os.environ.get("STOKER_API_KEY", "")
+        key = data_key()
         self._headers = {"x-api-key": key} if key else {}
 
     def function(self, name: str, words: str = "") -> Target:

@@ -142,6 +142,10 @@ class Connection(asyncio.Protocol):
         text = value.decode("latin-1")
         headers = self._headers
         if key in headers:
+            if key == "host":
+                # Which of them is meant is anybody's guess, and that of a proxy's may be another.
+                self._reject(BadRequest("a request must have one Host header"))
+                return
             text = f"{headers[key]}{'; ' if key == 'cookie' else ', '}{text}"
         headers[key] = text
 
@@ -161,7 +165,8 @@ class Connection(asyncio.Protocol):
         exchange.method = parser.get_method().decode("latin-1")
         exchange.headers = headers
         upgrades = "upgrade" in headers
-        exchange.keep_alive = parser.should_keep_alive() and not upgrades
+        tunnels = upgrades or exchange.method == "CONNECT"
+        exchange.keep_alive = parser.should_keep_alive() and not tunnels
         exchange.http10 = parser.get_http_version() != "1.1"
         given = headers.get("x-request-id")
         exchange.request_id = given if given and len(given) <= _ID_LIMIT else self._front.new_id()

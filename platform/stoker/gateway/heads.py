@@ -56,7 +56,8 @@ def read(exchange: Exchange, front: Front, target: bytes) -> None:
     if not exchange.http10 and "host" not in headers:
         raise BadRequest("an HTTP/1.1 request must have a Host header")
     exchange.limit = DEFAULT_MAX_BODY_BYTES
-    if "expect" in headers:
+    # A client of HTTP/1.0 would take the interim answer for the answer (RFC 9110, 10.1.1).
+    if "expect" in headers and not exchange.http10:
         exchange.expects_continue = headers["expect"].lower() == "100-continue"
     exchange.path = path = routes.origin_form(target.decode("latin-1"))
     if front.keys.required and not _is_health(path, headers):

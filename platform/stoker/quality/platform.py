@@ -42,8 +42,8 @@ class Platform:
     """
 
     def __init__(self, control_url: str, gateway_url: str) -> None:
-        key = os.environ.get("STOKER_API_KEY", "")
-        data_key = os.environ.get("STOKER_DATA_KEY") or key
+        key = os.environ.get("STOKER_API_KEY", "").strip()
+        data_key = os.environ.get("STOKER_DATA_KEY", "").strip() or key
         self._control = _client(control_url, key)
         self._data = _client(gateway_url, data_key)
 

@@ -90,10 +90,11 @@ def _scatter(
     points = [(one, x, one.metrics[0].candidate) for one in shown if (x := across(one)) is not None]
     for rank, (one, x, value) in enumerate(sorted(points, key=lambda point: point[1])):
         reference, colour = one is run.reference, _colour(one, run)
+        # A percentile interval need not hold the value itself, and a length below 0 is refused.
+        below, above = max(0.0, value.value - value.low), max(0.0, value.high - value.value)
         axis.errorbar(
-            x, value.value, yerr=[[value.value - value.low], [value.high - value.value]],
-            color=colour, elinewidth=0.8, alpha=0.5,
-        )  # fmt: skip
+            x, value.value, yerr=[[below], [above]], color=colour, elinewidth=0.8, alpha=0.5
+        )
         marker = "s" if reference else "o" if one.passed else "x"
         axis.plot(x, value.value, marker, color=colour, markersize=6, zorder=3)
         axis.annotate(

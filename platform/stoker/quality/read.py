@@ -49,13 +49,17 @@ def parse(text: str, path: str = FILE) -> Declaration:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)
+        twice = _twice(node)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
         raise BadRequest(f"{where}: {getattr(exc, 'problem', None) or exc}") from exc
+    except RecursionError as exc:
+        raise BadRequest(f"{path}: it is nested too deeply, or contains itself") from exc
+    except ValueError as exc:  # a date that is none
+        raise BadRequest(f"{path}: a value cannot be read: {exc}") from exc
     if not isinstance(document, dict):
         raise BadRequest(f"{path}:1: must be a mapping with reference, candidates and sets")
-    twice = _twice(node)
     if twice is not None:
         raise BadRequest(
             f"{path}:{twice.start_mark.line + 1}: the key {twice.value!r} is there twice"

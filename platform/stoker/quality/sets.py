@@ -58,11 +58,19 @@ def load(declared: EvaluationSet, folder: Path) -> LoadedSet:
     """Reads a set and draws its items; the same declaration and file give the same.
 
     Raises:
-        BadRequest: the source is not there or not readable, or a column is missing, naming it.
+        BadRequest: the source is not there or not readable, a column is missing, naming it, or no
+            item is left to be judged by.
     """
     rows = _rows(declared, folder)
     chosen = [_item(declared, index, row) for index, row in enumerate(rows)]
     chosen = _each_once(chosen)
+    if len(chosen) <= declared.train:
+        such = " as where asks for" if declared.where else ""
+        less = f", of which train takes {declared.train}" if declared.train else ""
+        raise BadRequest(
+            f"set {declared.name}: {declared.source} must have items to judge by: it has "
+            f"{len(chosen)}{such}{less}"
+        )
     if declared.limit or declared.train:
         random.Random(declared.seed).shuffle(chosen)  # noqa: S311 - a drawing, not a secret
     train = chosen[: declared.train]

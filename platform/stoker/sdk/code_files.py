@@ -7,8 +7,8 @@ from pathlib import Path
 
 FUNCTION_FILES = ("function.yaml", "function.yml")
 PROJECT_FILES = ("project.yaml", "project.yml")
-QUALITY_FILES = ("quality.yaml", "quality.lock")
-"""What the gate judges the function by; not part of what it judges."""
+QUALITY_FILES = ("quality.yaml", "quality.lock", "quality.html")
+"""What the gate judges the function by, and its report; not part of what it judges."""
 _NOT_CODE = (*FUNCTION_FILES, *PROJECT_FILES, *QUALITY_FILES)
 _NOT_CODE_ENDINGS = (".pyc", ".md", ".rst")
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -182,6 +182,41 @@ async def test_an_invocation_is_passed_on_and_its_answer_back(proxy: httpx.Async
     assert not [key for key in seen["headers"] if key.startswith("x-nuclio")]
 
 
+@pytest.mark.usefixtures("proxy")
+async def test_a_client_that_hangs_up_ends_its_call_of_the_function(
+    store: Store, settings: ApiSettings
+) -> None:
+    """The function worked on for nobody, for as long as the call was allowed to take."""
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    class Slow(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            asked.set()
+            try:
+                return await asyncio.get_running_loop().create_future()
+            finally:
+                ended.set()
+
+    body = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if body:
+            return body.pop()
+        await asked.wait()
+        return {"type": "http.disconnect"}
+
+    resource = Invocations(store, settings, transport=Slow())
+    scope = {
+        "type": "http", "method": "GET", "path": "/api/function_invocations", "query_string": b"",
+        "headers": [(b"x-nuclio-function-name", b"hello")],
+    }  # fmt: skip
+    async with asyncio.timeout(10):
+        with pytest.raises(ClientDisconnect):
+            await resource.invoke(Request(scope, receive))
+    assert ended.is_set()
+    await resource.close()
+
+
 async def test_an_invocation_needs_a_function(client: httpx.AsyncClient) -> None:
     assert (await client.get("/api/function_invocations")).status_code == 400
     headers = {"X-Nuclio-Function-Name": "nobody"}
@@ -346,6 +381,21 @@ SNAPSHOT = {
         }
     },
 }
+
+
+async def test_a_config_that_this_version_cannot_read_hides_no_other_function(
+    client: httpx.AsyncClient, store: Store, function: Document
+) -> None:
+    """After an update one of them had the page, and ``stoker ls``, show a 400 and nothing else."""
+    await client.post("/api/functions", json=function())
+    older = {"metadata": {"name": "older"}, "spec": {"minReplicas": "some"}}
+    await store.put_function(
+        FunctionRecord(name="older", serving=Revision(number=1, document=older))
+    )
+    hello, other = (await client.get("/api/stoker/top")).json()["functions"]
+    assert (hello["name"], hello["maxReplicas"] > 0) == ("hello", True)
+    assert (other["name"], other["maxReplicas"]) == ("older", 0)
+    assert "its config cannot be read: invalid function: spec.minReplicas" in other["message"]
 
 
 async def test_top_adds_up_gateways_replicas_and_devices(

@@ -16,7 +16,7 @@ HTML, SCRIPT, STYLE = (
 
 
 def test_every_place_that_the_script_fills_is_on_the_page() -> None:
-    places = set(re.findall(r'byId\("([\w-]+)"\)', SCRIPT))
+    places = set(re.findall(r'(?:byId|fill)\("([\w-]+)"', SCRIPT))
     assert {"functions", "queues", "devices", "workers"} <= places
     assert places <= set(re.findall(r'id="([\w-]+)"', HTML))
 
@@ -39,3 +39,9 @@ def test_a_reason_is_as_wide_as_the_table_it_stands_in_and_is_never_cut() -> Non
     assert columns is not None
     assert int(columns[1]) == len(re.findall("<th[ >]", functions))
     assert "text-overflow" not in STYLE
+
+
+def test_one_refresh_at_most_is_due_however_often_a_key_is_tried() -> None:
+    """Each submit of the form began a loop of its own, which asked once a second for ever."""
+    assert SCRIPT.count("setTimeout(") == 1
+    assert "clearTimeout(timer);" in SCRIPT.split("timer = setTimeout(")[0].splitlines()[-2]

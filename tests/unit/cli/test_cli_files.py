@@ -238,6 +238,20 @@ def test_keys_come_from_a_private_file_and_the_environment(
     assert read_keys(None).data == ("env-key",)
 
 
+@pytest.mark.parametrize("line", ["control:", "data: ", "ключ", "control: a\tb"])
+def test_a_key_that_no_client_can_bring_or_that_all_bring_is_refused_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """``control: $KEY``, written where KEY was not set, let everybody in without a key."""
+    file = tmp_path / "keys"
+    file.write_text(f"# ours\nboth-key\n{line}\n")
+    file.chmod(0o600)
+    monkeypatch.delenv("STOKER_API_KEY", raising=False)
+    with pytest.raises(Failure, match="keys:3: a key must be printable ASCII") as caught:
+        read_keys(file)
+    assert "ключ" not in caught.value.message
+
+
 def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("key\n")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from fake_control import fake_control
 from stoker.cli import deploy as deploy_module
 from stoker.cli.failure import Failure
 from stoker.cli.main import app
@@ -142,3 +143,16 @@ def test_a_file_of_code_is_refused_with_a_command_that_works(
     with pytest.raises(Failure) as caught:
         find_packages(Path(file))
     assert says in f"{caught.value.message}\n{caught.value.hint}"
+
+
+def test_a_deploy_that_is_not_waited_for_says_where_to_look(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said nothing at all."""
+    folder = str(project.parent / "fns" / "first")
+    with fake_control(lambda texts, _env: texts) as fake:
+        monkeypatch.setenv("STOKER_URL", fake.url)
+        done = CliRunner().invoke(app, ["deploy", folder, "--no-wait"])
+    assert done.exit_code == 0
+    told = "first revision 1 is being deployed; how it goes: stoker ls\n"
+    assert done.stdout == told

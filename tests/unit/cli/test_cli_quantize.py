@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from live_platform import home_of_its_own
+from stoker.app.files import make_home
+from stoker.cli import quantize
 from stoker.cli.failure import Failure
 from stoker.cli.quantize import exit_code, find_folder, show
+from stoker.nouns.home import Home
 from stoker.quality.result import (
     CandidateResult,
     Check,
@@ -123,3 +130,79 @@ def test_a_function_that_is_not_there_is_told_with_the_nearest(
 def test_a_folder_of_another_function_is_not_taken(project: Path) -> None:
     with pytest.raises(Failure, match="is the function embedder, not classify"):
         find_folder("classify", project / "functions" / "embed")
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    with home_of_its_own() as folder:
+        yield folder
+
+
+def test_an_address_that_cannot_be_read_is_no_reason_for_a_platform_of_ones_own(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipeline was green, and what it had judged was rolled out nowhere."""
+    monkeypatch.setenv("STOKER_HOME", str(short))
+    monkeypatch.setenv("STOKER_URL", "localhost:8070")
+    with (
+        pytest.raises(Failure, match="STOKER_URL must be like"),
+        quantize._platform(None, lambda _line: None),
+    ):
+        pytest.fail("a platform was found, or started")
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"report": "taken/quality.html"}, "--report: .*taken cannot be written to"),
+        ({"report": "functions"}, "--report must be a file, .*functions is a folder"),
+        ({"out": "taken"}, "--out: .*taken cannot be written to"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_tried(
+    project: Path, monkeypatch: pytest.MonkeyPatch, option: dict[str, str], told: str
+) -> None:
+    """It was said after all recipes had been judged, and by a traceback."""
+    (project / "taken").write_text("")
+    monkeypatch.setattr(quantize, "_platform", lambda *_: pytest.fail("a platform was asked for"))
+    places = {"report": None, "out": None} | {k: project / v for k, v in option.items()}
+    switches = dict.fromkeys(("rollout", "again", "accept_sets", "as_json"), False)
+    with pytest.raises(Failure, match=told):
+        quantize.quantize("embed", project, None, **switches, **places)
+
+
+@pytest.mark.parametrize(
+    ("url", "ours"),
+    [("http://127.0.0.1:8070", True), ("http://localhost:8070", True),
+     ("http://127.0.0.1:8071", False), ("http://gpu-1:8070", False)],
+)  # fmt: skip
+def test_only_what_runs_in_the_home_has_its_checkpoints_there(
+    short: Path, monkeypatch: pytest.MonkeyPatch, url: str, ours: bool
+) -> None:
+    """Those of another platform were looked for in this home, and told to be damaged."""
+    (short / "run").mkdir()
+    told = {"control_url": "http://127.0.0.1:8070", "gateway_url": "http://127.0.0.1:8080"}
+    (short / "run" / "endpoints.json").write_text(json.dumps(told))
+    monkeypatch.setenv("STOKER_HOME", str(short))
+    monkeypatch.setenv("STOKER_URL", url)
+    monkeypatch.setattr(quantize, "_gateway", lambda _home: "http://there")
+    with quantize._platform(None, lambda _line: None) as place:
+        assert place.home == (short if ours else None)
+
+
+def test_a_home_that_is_made_for_the_results_is_one_that_a_platform_takes(
+    project: Path, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where new folders are open to a group, `stoker up` refused the home from then on."""
+    monkeypatch.setattr(quantize.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("STOKER_URL", "nowhere")
+    switches = dict.fromkeys(("rollout", "again", "accept_sets", "as_json"), False)
+    monkeypatch.setenv("STOKER_HOME", str(short / "h"))
+    before = os.umask(0o002)
+    try:
+        with pytest.raises(Failure, match="STOKER_URL must be like"):
+            quantize.quantize("embed", project, None, report=None, out=None, **switches)
+    finally:
+        os.umask(before)
+    make_home(Home(short / "h"))
+    assert (short / "h").stat().st_mode & 0o077 == 0

@@ -115,6 +115,17 @@ def test_a_report_of_an_unknown_form_is_refused_before_anything_is_sent(stage: S
     assert stage.seen == []
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_sent(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """It was refused afterwards, and what had been found was not even shown."""
+    stage.record(1)
+    done = stage.run("replay", "f", "--report", str(tmp_path / "nowhere" / "report.md"))
+    assert isinstance(done.exception, Failure)
+    assert "nowhere cannot be written to" in done.exception.message
+    assert stage.seen == []
+
+
 def test_a_report_has_what_differs(stage: Stage, tmp_path: Path) -> None:
     stage.record(1)
     stage.answer = {"n": "```|"}

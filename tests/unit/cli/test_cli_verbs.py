@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fake_nvml import GIB, Card, FakeNvml
+from stoker.cli import doctor, main
 from stoker.cli.client import Client
 from stoker.cli.doctor import examine, platform_devices
 from stoker.cli.failure import Failure
@@ -95,6 +96,20 @@ def test_an_unreachable_platform_is_said(unused_tcp_port: int) -> None:
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_the_system_refuses_is_said_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The home of another user, to begin with."""
+
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied", "/home/eve/.stoker/lock")
+
+    monkeypatch.setattr(main, "app", refuse)
+    with pytest.raises(SystemExit, match="1"):
+        main.main()
+    assert capsys.readouterr().err == "stoker: /home/eve/.stoker/lock: Permission denied\n"
 
 
 def test_a_wrong_stoker_url_is_said() -> None:
@@ -196,6 +211,48 @@ def test_the_doctor_shows_the_devices_of_the_platform_that_runs(
     assert (found.level, found.found) == ("warn", text)
 
 
+def test_the_doctor_asks_a_platform_with_a_key_for_its_devices_with_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused, it showed the machine's own devices in the place of the platform's."""
+    asked: list[str] = []
+
+    def get(client: Client, path: str) -> Any:
+        asked.append(client.key)
+        return {"devices": []}
+
+    told = {"control_url": "http://h:1", "gateway_url": "http://h:2"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "endpoints.json").write_text(json.dumps(told))
+    monkeypatch.setattr(Client, "get", get)
+    monkeypatch.setenv("STOKER_API_KEY", "sesame")
+    platform_devices(Home(tmp_path))
+    assert asked == ["sesame"]
+
+
+def test_the_doctor_finds_every_package_of_the_core_and_misses_one_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """nvidia-ml-py is imported by another name, so it was missing on every machine."""
+    first = next(doctor.packages())
+    assert (first.level, first.found.split()[0]) == ("ok", "stoker")
+    told = ["nvidia-ml-py>=12", "no.such-package<2", "nor-this>=1; extra == 'models'"]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: told)
+    first = next(doctor.packages())
+    assert (first.level, first.found) == ("fail", "missing: no.such-package")
+
+
+def test_the_doctor_shows_names_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder named like markup was shown by another name, or ended the doctor."""
+    monkeypatch.setattr(
+        doctor, "examine", lambda _: [doctor.Finding("home", "ok", "/a/[b]/[/c]", "see [/d]")]
+    )
+    assert doctor.doctor(None, as_json=False) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "ok    home       /a/[b]/[/c]"
+
+
 def test_the_doctor_fails_on_a_platform_that_does_not_answer(
     tmp_path: Path, unused_tcp_port: int
 ) -> None:
@@ -223,6 +280,27 @@ def test_a_log_line_is_made_readable_and_a_raw_one_left_alone() -> None:
     assert "error r.1 no [bold]markup[/] here  request=q  a=1" in text
     for raw in ("plain", "[1, 2]", "{broken", '{"no": "message"}', '{"message": 5, "with": []}'):
         assert log_line(raw)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "shown"),
+    [
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z info  "),
+        (1_769_860_800_000_000, "1769860800000000 info  "),
+        (None, " info  "),
+        ([1], "[1] info  "),
+    ],
+)
+def test_a_line_of_json_that_is_the_functions_own_is_shown_whatever_its_time_is(
+    stamp: Any, shown: str
+) -> None:
+    """What a child process of a function prints goes into its log as it is, JSON or not."""
+    assert str(log_line(json.dumps({"time": stamp, "message": "hello"}))).startswith(shown)
+
+
+def test_fields_that_had_no_form_in_json_are_shown_as_the_worker_wrote_them() -> None:
+    entry = {"time": 0, "level": "info", "message": "big", "with": ascii({"n": 2**70})}
+    assert str(log_line(json.dumps(entry))).endswith("big  {'n': 1180591620717411303424}")
 
 
 def test_the_redis_may_be_told_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,7 @@ async def test_a_small_body_over_the_limit_leaves_the_connection_usable(bare: Pl
         "POST /echo/ HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
         "POST /echo/ HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "GET /echo/ HTTP/1.1\r\n\r\n",
+        "GET /echo/ HTTP/1.1\r\nHost: t\r\nhost: u\r\n\r\n",
         "GET * HTTP/1.1\r\nHost: t\r\n\r\n",
         "CONNECT h:80 HTTP/1.1\r\nHost: t\r\n\r\n",
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -306,6 +307,25 @@ async def test_http_1_0_is_answered_and_closed(place: Place) -> None:
     reply = await client.reply()
     assert "transfer-encoding" not in reply.headers
     assert reply.body == b"chunk 0\nchunk 1\n"
+
+
+async def test_http_1_0_is_not_told_to_continue_which_it_would_take_for_the_answer(
+    place: Place,
+) -> None:
+    await place.worker()
+    client = await place.client()
+    client.send("POST /echo/ HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi")
+    reply = await client.reply()
+    assert (reply.status, reply.body) == (200, b"hi")
+
+
+async def test_a_tunnel_is_refused_and_its_connection_closed(place: Place) -> None:
+    """Nothing that follows is read; left open, its client waited until the idle time was over."""
+    client = await place.client()
+    client.send("CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n")
+    reply = await client.reply()
+    assert (reply.status, reply.headers["connection"]) == (400, "close")
+    assert await client.closed() == b""
 
 
 async def test_an_upgrade_that_nobody_speaks_is_answered_as_plain_http(place: Place) -> None:

@@ -9,6 +9,8 @@ import json
 
 import pytest
 
+from stoker.gateway.routes import first_segment
+from stoker.sdk.graph.request import local_request, place
 from stoker.sdk.graph.rewrite import localized
 from stoker.sdk.graph.targets import read_spec, step_target, targets
 
@@ -111,3 +113,13 @@ def test_a_spec_is_read_as_text_and_compressed() -> None:
 def test_what_is_no_spec_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         read_spec(text)
+
+
+@pytest.mark.parametrize("rest", ["", "/", "/a", "//a", "///a//b", "?q=/", "/a?q=//"])
+def test_a_step_s_call_has_the_path_that_the_gateway_would_give_it(rest: str) -> None:
+    """A step with a URL that ends in "/" and a path that begins with one saw "//a" in a graph."""
+    gateway = place("http://127.0.0.1:8080/")
+    assert gateway is not None
+    called = local_request("GET", f"http://127.0.0.1:8080/embed{rest}", {}, None, gateway=gateway)
+    assert called is not None
+    assert (called.function, called.path) == first_segment(f"/embed{rest}")

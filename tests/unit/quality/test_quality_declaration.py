@@ -103,6 +103,12 @@ def test_a_right_one_is_read_with_its_defaults() -> None:
             "goal: smallest\ngoal: fastest",
             "yaml:14: the key 'goal' is there twice",
         ),
+        ("goal: smallest", "goal: &goal [*goal]", "nested too deeply, or contains itself"),
+        (
+            "goal: smallest",
+            "goal: 2026-02-30",
+            "yaml: a value cannot be read: day is out of range for month",
+        ),
         ("goal: smallest", "goal: [", "yaml:14"),
     ],
 )

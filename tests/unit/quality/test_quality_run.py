@@ -182,6 +182,15 @@ def test_again_with_nothing_changed_it_does_nothing_and_says_so(
     assert (second.key, second.winner) == (first.key, first.winner)
 
 
+def test_its_own_report_in_the_function_s_folder_is_no_change_of_the_function(
+    folder: Path, fake: FakeControl
+) -> None:
+    """``stoker ci quantize --report quality.html`` in the folder: each run was a new one."""
+    run(folder, fake)
+    (folder / "quality.html").write_text("<!doctype html>")
+    assert run(folder, fake).repeated
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [

@@ -100,6 +100,8 @@ def test_a_leak_is_found_whatever_its_case_spaces_and_punctuation(folder: Path) 
             },
             "the score must be a number, was 'bad'",
         ),
+        ({"where": {"label": "none"}}, "must have items to judge by: it has 0 as where asks for"),
+        ({"train": 1000}, "must have items to judge by: it has .*, of which train takes 1000"),
     ],
 )
 def test_a_set_that_cannot_be_read_says_why(

@@ -7,7 +7,7 @@ import pytest
 from a_run import a_run, candidate, measured, metric
 
 from stoker.quality.report import number, render, write_report
-from stoker.quality.result import CandidateResult, Check
+from stoker.quality.result import CandidateResult, Check, Interval
 
 
 class Page(HTMLParser):
@@ -123,3 +123,12 @@ def _full(*_args, **_named):
 )
 def test_numbers_are_short(value, words):
     assert number(value) == words
+
+
+def test_an_interval_beside_its_value_is_drawn_all_the_same():
+    """Of a metric that resampling can only lower, or by a rounding: no picture could be made."""
+    beside = metric(0.9).model_copy(
+        update={"candidate": Interval(value=0.9, low=0.85, high=0.8999999999999999)}
+    )
+    one = a_run().candidates[0].model_copy(update={"metrics": (beside,)})
+    assert "<svg" in render(a_run(candidates=(one,)))

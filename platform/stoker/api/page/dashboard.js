@@ -10,6 +10,7 @@ const WORDS = { scaledToZero: "at zero", waitingForBuild: "waiting", configuring
 const COLUMNS = 12; // of the table of functions
 const history = new Map();
 const unfolded = new Set(); // functions whose whole reason is shown
+let timer = 0; // of the next refresh
 const byId = (id) => document.getElementById(id);
 
 function element(tag, className, text) {
@@ -224,17 +225,24 @@ function tiles(functions) {
   });
 }
 
+// What somebody is about to copy stays as it is: drawn anew, it would be selected no more.
+function fill(id, rows) {
+  const place = byId(id), chosen = document.getSelection();
+  if (chosen && !chosen.isCollapsed && chosen.containsNode(place, true)) return;
+  place.replaceChildren(...rows);
+}
+
 function draw(top, replicas, streams) {
   byId("version").textContent = top.version;
-  byId("tiles").replaceChildren(...tiles(top.functions));
-  byId("functions").replaceChildren(...top.functions.flatMap((f) => [functionRow(f), ...reasonRow(f)]));
+  fill("tiles", tiles(top.functions));
+  fill("functions", top.functions.flatMap((f) => [functionRow(f), ...reasonRow(f)]));
   byId("no-functions").hidden = top.functions.length > 0;
   byId("queues-section").hidden = streams.length === 0;
-  byId("queues").replaceChildren(...streams.flatMap(queueRows));
+  fill("queues", streams.flatMap(queueRows));
   byId("devices-section").hidden = top.devices.length === 0;
-  byId("devices").replaceChildren(...top.devices.map(deviceRow));
+  fill("devices", top.devices.map(deviceRow));
   const workers = replicas.flatMap((r) => r.workers.map((w) => workerRow(r, w)));
-  byId("workers").replaceChildren(...workers);
+  fill("workers", workers);
   byId("no-workers").hidden = workers.length > 0;
   if (top.leading) health("running", "good");
   else health("no controller", "bad");
@@ -264,7 +272,8 @@ async function refresh() {
   } catch (error) {
     health(error instanceof TypeError ? "not reachable" : error.message, "bad");
   }
-  setTimeout(refresh, document.hidden ? EVERY_MS * 5 : EVERY_MS);
+  clearTimeout(timer); // each key that is tried would else ask once a second for ever
+  timer = setTimeout(refresh, document.hidden ? EVERY_MS * 5 : EVERY_MS);
 }
 
 byId("key-form").addEventListener("submit", (event) => {

@@ -166,7 +166,8 @@ def _function(path: str, headers: Mapping[str, str]) -> tuple[str, str] | None:
 def _first_segment(path: str) -> tuple[str, str]:
     before, mark, query = path.partition("?")
     name, _, rest = before[1:].partition("/")
-    return name, f"/{rest}{mark}{query}"
+    # A step whose URL ends in "/" and whose path begins with one means a single one.
+    return name, f"/{rest.lstrip('/')}{mark}{query}"
 
 
 def _drop_what_the_gateway_keeps(headers: dict[str, str], key: str) -> None:
