@@ -181,7 +181,7 @@ class Reconciler:
                 live.rest_from(self.world.now())
             reports = event.demand.items()
             seen_now = {gateway: seen[name] for gateway, seen in reports if name in seen}
-            live.see(seen_now, self.world.now())
+            live.see(seen_now, self.world.now(), self.world.clock.epoch())
             if live.asked_at is None and any(d.waiting for d in live.demand.values()):
                 self._wake(name)
         return list(self.world.functions)

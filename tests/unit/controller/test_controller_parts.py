@@ -155,6 +155,22 @@ def test_an_interval_fires_once_each_and_never_at_the_start() -> None:
     assert fired[0] == 0
 
 
+def test_a_clock_that_is_set_back_does_not_silence_a_trigger() -> None:
+    """It would not have fired before the clock was where it had been."""
+    crontab, config = Crontab(), cron_config(interval="10s")
+    crontab.due([config], 100_000.0)
+    fired = [len(crontab.due([config], 90_000.0 + second)) for second in range(31)]
+    assert sum(fired) == 3
+
+
+def test_a_clock_that_is_disciplined_fires_nothing_twice() -> None:
+    crontab, config = Crontab(), cron_config(schedule="*/5 * * * *")
+    crontab.due([config], 299.0)
+    assert len(crontab.due([config], 300.1)) == 1
+    assert crontab.due([config], 299.9) == []
+    assert crontab.due([config], 300.2) == []
+
+
 def test_a_schedule_fires_at_its_minute() -> None:
     crontab, config = Crontab(), cron_config(schedule="*/5 * * * *")
     assert crontab.due([config], 299.0) == []
