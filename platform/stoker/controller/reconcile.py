@@ -234,6 +234,7 @@ class Reconciler:
         self.world.effects.stop_build(live.name)
         self.world.ledger.forget_promise(live.name)
         self._end_all(live.name)
+        self.world.effects.remove_traces(live.name)
         self.world.functions[live.name] = self._live(record)
 
     def _live(self, record: FunctionRecord) -> Live:

@@ -112,6 +112,7 @@ def test_a_function_recreated_while_nobody_watched_is_a_new_one(stage: Any) -> N
     stage.effects.functions["fn"] = namesake()
     stage.happen(Snapshot(dict(stage.effects.functions), dict(stage.effects.replicas)))
     assert old.draining
+    assert stage.effects.removed_traces == ["fn"], "what was recorded of the old one is not its"
     assert stage.effects.builds == [1, 1]
     stage.built(1)
     new = next(r for r in stage.world.replicas_of("fn") if not r.draining)
