@@ -41,7 +41,7 @@ class Rollouts:
             self._finish(live, live.rollout)
         if live.rollout and (candidate is None or candidate.number != live.rollout.number):
             # Its replicas are strangers from now on: the scaler ends them.
-            live.rollout = None
+            live.rollout, live.prune_due = None, True
             self._world.ledger.forget_promise(live.name)
             self._world.effects.stop_build(live.name)
         if candidate is None or not live.in_progress:
@@ -228,6 +228,9 @@ class Rollouts:
         if rollout is None:
             return
         live.rollout, live.settled = None, rollout.number
+        # Of those that failed before it nothing may stay, or a pipeline that fails every night
+        # fills the disk.
+        live.prune_due = True
         self._world.ledger.forget_promise(live.name)
         summary = headline(why)
         failed = self._world.logged(why, "error", state=state, message=summary)

@@ -192,6 +192,19 @@ def test_a_new_controller_keeps_the_workers_of_a_record_it_cannot_read(stage: An
     assert other.world.replicas[replica.id].draining
 
 
+def test_of_the_candidates_that_failed_only_the_last_ones_code_stays(stage: Any) -> None:
+    """A pipeline that fails every night filled the disk."""
+    stage.serve()
+    for _ in range(3):
+        number = stage.deploy()
+        stage.happen(BuildFailed("fn", number, "no such handler"))
+    assert stage.effects.removed_code[-1] == ("fn", frozenset({1, 4}))
+    stage.deploy()
+    number = stage.deploy()
+    stage.happen(BuildFailed("fn", number, "no such handler"))
+    assert stage.effects.removed_code[-1] == ("fn", frozenset({1, 6}))
+
+
 # Crash loops
 
 
