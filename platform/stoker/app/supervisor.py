@@ -114,7 +114,7 @@ class Supervisor:
         for plan in heavy:
             # After the ports: importing torch takes seconds of every core.
             self._keep(self._begin(plan, adopted))
-        found = await asyncio.to_thread(found_devices, endpoints.devices)
+        found = await found_devices(endpoints.devices)
         endpoints = endpoints.model_copy(update={"devices_found": found})
         write_json(self._home.endpoints, endpoints.model_dump())
         return endpoints

@@ -121,8 +121,8 @@ class Controller:
                 task.cancel()
 
     async def _new_reconciler(self, hands: Hands, watch: DeviceWatch) -> Reconciler:
-        """It knows the devices before it places anything."""
-        seen = await asyncio.to_thread(watch.look)
+        """It knows the devices before it places anything, unless their driver hangs."""
+        seen = await watch.first()
         world = World(hands, SystemClock(), self._settings, self._home, Ledger({}, known=False))
         reconciler = Reconciler(world)
         if seen is not None:
