@@ -15,6 +15,7 @@ from stoker.app.ending import MARGIN_S, end_all, kill_all
 from stoker.app.files import make_home, read_json, write_json
 from stoker.app.found_devices import found_devices
 from stoker.app.lock import HomeLock
+from stoker.app.log_bounds import cut_logs
 from stoker.app.plan import (
     Plan,
     Role,
@@ -43,6 +44,8 @@ from stoker.store import Store
 log = logging.getLogger(__name__)
 
 PLAIN = "zygote-plain"
+LOGS_S = 60.0
+"""Between two looks at the size of the logs."""
 
 
 class Supervisor:
@@ -79,6 +82,7 @@ class Supervisor:
         starting = asyncio.create_task(self._start())
         asked = asyncio.create_task(self._asked.wait())
         following = asyncio.create_task(self._follow_owner())
+        cutting = asyncio.create_task(self._cut_logs())
         try:
             await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
@@ -86,7 +90,7 @@ class Supervisor:
                 await asked
             on_stop()
         finally:
-            await _cancel(starting, asked, following, *self._keepers)
+            await _cancel(starting, asked, following, cutting, *self._keepers)
             await self._stop()
 
     async def _follow_owner(self) -> None:
@@ -95,6 +99,11 @@ class Supervisor:
             log.info("%s (pid %d), which this platform is for, has ended", owner.name, owner.pid)
             # Not by `ask_to_stop`: after a SIGTERM that would be the second call, which hurries.
             self._asked.set()
+
+    async def _cut_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOGS_S)
+            await asyncio.to_thread(cut_logs, self._home.logs)
 
     async def _start(self) -> Endpoints:
         """Starts everything in order.
