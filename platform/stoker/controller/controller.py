@@ -68,7 +68,9 @@ class Controller:
         self._firings = Firings(settings)
         self._adopted = False
         self._missed = False
+        self._lost = False
         self._after_loss = False
+        self._rewound = False
         self._stopping = False
 
     @property
@@ -153,9 +155,11 @@ class Controller:
             try:
                 match event.topic:
                     case Topic.LOST:
-                        self._after_loss = True
+                        self._lost = self._after_loss = True
+                    case Topic.REWOUND:
+                        self._rewound = True
                     case Topic.RESYNC:
-                        self._missed = True
+                        self._lost, self._missed = False, True
                         await self._read_all()
                     case Topic.FUNCTION:
                         record = await self._store.get_function(event.name)
@@ -172,15 +176,17 @@ class Controller:
         Raises:
             StoreUnavailable: it stays missed; the next tick tries again.
         """
-        if not self._missed:
-            return
+        if not self._missed or self._lost:
+            return  # Whether it is the store that it was, is known once the watch is back.
         # Before the records: code that is there already is not that of a function created since.
         code = await asyncio.to_thread(_functions_with_code, self._home)
         functions = await self._store.list_functions()
         unreadable = self._store.unreadable_functions()
         replicas = await self._store.list_replicas()
-        self._events.put_nowait(Snapshot(functions, replicas, self._after_loss, unreadable, code))
-        self._missed = self._after_loss = False
+        self._events.put_nowait(
+            Snapshot(functions, replicas, self._after_loss, self._rewound, unreadable, code)
+        )
+        self._missed = self._after_loss = self._rewound = False
 
     async def _observe_time(
         self, every_s: float, act: Callable[[], Coroutine[Any, Any, None]]
