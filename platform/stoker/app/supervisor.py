@@ -36,6 +36,7 @@ from stoker.app.readiness import (
     unless_it_ends,
     zygote_answers,
 )
+from stoker.app.reaping import is_first, reap
 from stoker.app.redis_server import redis_url
 from stoker.app.settings import Endpoints, UpSettings, url_of
 from stoker.nouns.home import Home
@@ -44,6 +45,7 @@ from stoker.store import Store
 log = logging.getLogger(__name__)
 
 PLAIN = "zygote-plain"
+REAP_S = 10.0
 LOGS_S = 60.0
 """Between two looks at the size of the logs."""
 
@@ -82,7 +84,9 @@ class Supervisor:
         starting = asyncio.create_task(self._start())
         asked = asyncio.create_task(self._asked.wait())
         following = asyncio.create_task(self._follow_owner())
-        cutting = asyncio.create_task(self._cut_logs())
+        chores = [asyncio.create_task(self._cut_logs())]
+        if is_first():
+            chores.append(asyncio.create_task(self._reap()))
         try:
             await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
@@ -90,7 +94,7 @@ class Supervisor:
                 await asked
             on_stop()
         finally:
-            await _cancel(starting, asked, following, cutting, *self._keepers)
+            await _cancel(starting, asked, following, *chores, *self._keepers)
             await self._stop()
 
     async def _follow_owner(self) -> None:
@@ -104,6 +108,12 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOGS_S)
             await asyncio.to_thread(cut_logs, self._home.logs)
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(REAP_S)
+            # On the loop: meanwhile no child of ours can be started and not be known yet.
+            reap({child.record.pid for child in self._children if child.record})
 
     async def _start(self) -> Endpoints:
         """Starts everything in order.

@@ -1,4 +1,4 @@
-"""What bounds the platform's processes: descriptors, and the size of their logs."""
+"""What bounds the platform's processes: descriptors, the size of their logs, zombies."""
 
 from __future__ import annotations
 
@@ -53,3 +53,27 @@ def test_a_log_that_cannot_be_copied_is_not_lost(
     assert (tmp_path / "a.log").read_text() == "kept"
     assert "a.log cannot be cut" in caplog.text
     assert not list(tmp_path.glob(".*"))
+
+
+BURY = """
+import ctypes, os
+from stoker.app.reaping import reap
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: as the first of a container
+tell, say = os.pipe()
+own = os.fork()
+if own == 0:
+    orphan = os.fork()
+    if orphan:
+        os.write(say, b"%d" % orphan)
+    os._exit(7)
+os.waitid(os.P_PID, own, os.WEXITED | os.WNOWAIT)
+orphan = int(os.read(tell, 16))
+os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOWAIT)
+print(reap({own}) == [orphan], reap({own}), os.waitstatus_to_exitcode(os.waitpid(own, 0)[1]))
+"""
+
+
+def test_of_ended_children_only_those_of_others_are_buried() -> None:
+    """As the first process of a container the supervisor is given every orphan of it."""
+    told = subprocess.run([sys.executable, "-c", BURY], capture_output=True, check=True, text=True)
+    assert told.stdout.split() == ["True", "[]", "7"]
