@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,14 +101,25 @@ def test_who_has_a_taken_port_is_said_with_what_it_runs() -> None:
         ({"a": 80 * 1024**3, "b": 16 * 1024**3}, "2 GPUs: 80.0 GiB, 16.0 GiB"),
     ],
 )
-def test_what_auto_has_found_is_told(
+async def test_what_auto_has_found_is_told(
     found: dict[str, int], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = tuple(Device(name, DeviceKind.CUDA, size) for name, size in found.items())
     driver = SimpleNamespace(list=lambda: listed)
     monkeypatch.setattr(module, "open_driver", lambda _spec, _home: driver)
-    assert module.found_devices("auto") == told
-    assert module.found_devices("cpu") == ""
+    assert await module.found_devices("auto") == told
+    assert await module.found_devices("cpu") == ""
+
+
+async def test_a_driver_that_hangs_does_not_keep_the_platform_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    never = threading.Event()
+    driver = SimpleNamespace(list=never.wait)
+    monkeypatch.setattr(module, "open_driver", lambda _spec, _home: driver)
+    told = await module.found_devices("auto", limit_s=0.01)
+    never.set()
+    assert told == "unknown: the driver has not answered within 0.01 s"
 
 
 def test_an_address_that_is_not_this_machines_is_refused() -> None:

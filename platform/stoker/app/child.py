@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stoker.app.backoff import delay_s
 from stoker.app.files import disk_errors, first_line_of, tail, write_whole
+from stoker.app.log_bounds import LIMIT_BYTES, OLDER
 from stoker.app.plan import Plan, Role
 from stoker.app.processes import MARK, ProcessRecord, ended, readable, started_at
 from stoker.app.settings import ProcessSettings
@@ -25,7 +26,6 @@ READY_FD = "STOKER_READY_FD"
 """Environment variable: the descriptor on which a process says, once, that it is ready."""
 FAILED_S = 0.2
 """After a start that the system refused, on top of the pause between starts."""
-LOG_LIMIT_BYTES = 10 * 1024 * 1024
 SECRETS = frozenset({"STOKER_API_KEY", "STOKER_REDIS_URL"})
 """Not handed on: a zygote's environment is what functions see."""
 
@@ -129,8 +129,8 @@ class Child:
             os.close(output)
 
     def _bound_log(self) -> None:
-        if self.log_path.exists() and self.log_path.stat().st_size > LOG_LIMIT_BYTES:
-            os.replace(self.log_path, self.log_path.with_suffix(".log.1"))
+        if self.log_path.exists() and self.log_path.stat().st_size > LIMIT_BYTES:
+            os.replace(self.log_path, self.log_path.with_suffix(OLDER))
 
     async def said_ready(self, limit_s: float) -> None:
         """Waits until the process says that it is ready.

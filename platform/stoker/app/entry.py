@@ -14,6 +14,7 @@ from pathlib import Path
 import uvloop
 
 from stoker.app.child import READY_FD
+from stoker.app.descriptors import allow_descriptors
 from stoker.app.settings import ProcessSettings
 from stoker.nouns.errors import StoreUnavailable
 from stoker.store import Store
@@ -39,6 +40,7 @@ def run_process(serve: Callable[[ProcessSettings, asyncio.Event], Awaitable[None
     """Reads the settings file named in ``argv`` and serves until SIGTERM or SIGINT."""
     settings = ProcessSettings.model_validate_json(Path(sys.argv[1]).read_bytes())
     configure_logging(settings.log_level)
+    allow_descriptors()
     uvloop.run(_until_stopped(settings, serve))
 
 

@@ -15,6 +15,7 @@ from stoker.app.ending import MARGIN_S, end_all, kill_all
 from stoker.app.files import make_home, read_json, write_json
 from stoker.app.found_devices import found_devices
 from stoker.app.lock import HomeLock
+from stoker.app.log_bounds import cut_logs
 from stoker.app.plan import (
     Plan,
     Role,
@@ -35,6 +36,7 @@ from stoker.app.readiness import (
     unless_it_ends,
     zygote_answers,
 )
+from stoker.app.reaping import is_first, reap
 from stoker.app.redis_server import redis_url
 from stoker.app.settings import Endpoints, UpSettings, url_of
 from stoker.nouns.home import Home
@@ -43,6 +45,9 @@ from stoker.store import Store
 log = logging.getLogger(__name__)
 
 PLAIN = "zygote-plain"
+REAP_S = 10.0
+LOGS_S = 60.0
+"""Between two looks at the size of the logs."""
 
 
 class Supervisor:
@@ -79,6 +84,9 @@ class Supervisor:
         starting = asyncio.create_task(self._start())
         asked = asyncio.create_task(self._asked.wait())
         following = asyncio.create_task(self._follow_owner())
+        chores = [asyncio.create_task(self._cut_logs())]
+        if is_first():
+            chores.append(asyncio.create_task(self._reap()))
         try:
             await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
@@ -86,7 +94,7 @@ class Supervisor:
                 await asked
             on_stop()
         finally:
-            await _cancel(starting, asked, following, *self._keepers)
+            await _cancel(starting, asked, following, *chores, *self._keepers)
             await self._stop()
 
     async def _follow_owner(self) -> None:
@@ -95,6 +103,17 @@ class Supervisor:
             log.info("%s (pid %d), which this platform is for, has ended", owner.name, owner.pid)
             # Not by `ask_to_stop`: after a SIGTERM that would be the second call, which hurries.
             self._asked.set()
+
+    async def _cut_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOGS_S)
+            await asyncio.to_thread(cut_logs, self._home.logs)
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(REAP_S)
+            # On the loop: meanwhile no child of ours can be started and not be known yet.
+            reap({child.record.pid for child in self._children if child.record})
 
     async def _start(self) -> Endpoints:
         """Starts everything in order.
@@ -114,7 +133,7 @@ class Supervisor:
         for plan in heavy:
             # After the ports: importing torch takes seconds of every core.
             self._keep(self._begin(plan, adopted))
-        found = await asyncio.to_thread(found_devices, endpoints.devices)
+        found = await found_devices(endpoints.devices)
         endpoints = endpoints.model_copy(update={"devices_found": found})
         write_json(self._home.endpoints, endpoints.model_dump())
         return endpoints

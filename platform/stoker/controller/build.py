@@ -24,6 +24,7 @@ from stoker.controller.source import check_handler, unpack
 from stoker.controller.subprocesses import run_streaming
 from stoker.controller.threads import to_its_end
 from stoker.controller.world import append_logs, if_candidate
+from stoker.nouns.encodable import encodable
 from stoker.nouns.errors import BadRequest, StokerError
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.home import Home
@@ -108,7 +109,7 @@ class Builds:
         try:
             built = await self._build(function, candidate, device, lines.tell)
         except StokerError as exc:
-            failure = exc.message
+            failure = encodable(exc.message)
         except (OSError, UnicodeError) as exc:
             failure = f"the build cannot run: {exc}"
         except Exception as exc:

@@ -26,7 +26,7 @@ CRASHES = 3
 KEEP_S = 5.0
 """Between two writes of what was counted: so much is lost with a controller and all gateways."""
 CONFIRM_S = 10.0
-"""The write of an end that the store has not shown after this was dropped; it is made again."""
+"""The write of a step that the store has not shown after this was dropped; it is made again."""
 ITSELF = "stoker"
 """Who does what the declared bounds ask for."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from stoker.controller.cron import Crontab, Firings
@@ -29,9 +30,11 @@ from stoker.controller.overview import overview
 from stoker.controller.reconcile import Reconciler
 from stoker.controller.settings import ControllerSettings
 from stoker.controller.world import World
-from stoker.nouns.errors import StoreUnavailable
+from stoker.nouns.errors import StokerError, StoreUnavailable
 from stoker.nouns.event import Topic
+from stoker.nouns.function import FunctionConfig
 from stoker.nouns.home import Home
+from stoker.nouns.record import Revision
 from stoker.store import Store
 
 log = logging.getLogger(__name__)
@@ -65,7 +68,9 @@ class Controller:
         self._firings = Firings(settings)
         self._adopted = False
         self._missed = False
+        self._lost = False
         self._after_loss = False
+        self._rewound = False
         self._stopping = False
 
     @property
@@ -121,8 +126,8 @@ class Controller:
                 task.cancel()
 
     async def _new_reconciler(self, hands: Hands, watch: DeviceWatch) -> Reconciler:
-        """It knows the devices before it places anything."""
-        seen = await asyncio.to_thread(watch.look)
+        """It knows the devices before it places anything, unless their driver hangs."""
+        seen = await watch.first()
         world = World(hands, SystemClock(), self._settings, self._home, Ledger({}, known=False))
         reconciler = Reconciler(world)
         if seen is not None:
@@ -150,9 +155,11 @@ class Controller:
             try:
                 match event.topic:
                     case Topic.LOST:
-                        self._after_loss = True
+                        self._lost = self._after_loss = True
+                    case Topic.REWOUND:
+                        self._rewound = True
                     case Topic.RESYNC:
-                        self._missed = True
+                        self._lost, self._missed = False, True
                         await self._read_all()
                     case Topic.FUNCTION:
                         record = await self._store.get_function(event.name)
@@ -169,21 +176,34 @@ class Controller:
         Raises:
             StoreUnavailable: it stays missed; the next tick tries again.
         """
-        if not self._missed:
-            return
+        if not self._missed or self._lost:
+            return  # Whether it is the store that it was, is known once the watch is back.
         # Before the records: code that is there already is not that of a function created since.
         code = await asyncio.to_thread(_functions_with_code, self._home)
         functions = await self._store.list_functions()
         unreadable = self._store.unreadable_functions()
         replicas = await self._store.list_replicas()
-        self._events.put_nowait(Snapshot(functions, replicas, self._after_loss, unreadable, code))
-        self._missed = self._after_loss = False
+        self._events.put_nowait(
+            Snapshot(functions, replicas, self._after_loss, self._rewound, unreadable, code)
+        )
+        self._missed = self._after_loss = self._rewound = False
 
-    async def _observe_time(self, every_s: float, act: Callable[[], Awaitable[None]]) -> None:
+    async def _observe_time(
+        self, every_s: float, act: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        told = ""
         while True:
             await asyncio.sleep(every_s)
-            if self._adopted or self._missed:
+            if not (self._adopted or self._missed):
+                continue
+            try:
                 await act()
+                told = ""
+            except Exception as exc:
+                # It looks again soon; ended, it would take the controller and all else with it.
+                if told != repr(exc):
+                    told = repr(exc)
+                    log.exception("%s failed and is tried again", act.__name__.lstrip("_"))
 
     async def _tick(self) -> None:
         try:
@@ -198,7 +218,9 @@ class Controller:
         if self._reconciler is None:
             return
         try:
-            await self._store.heartbeat_replicas(list(self._reconciler.world.replicas))
+            gone = await self._store.heartbeat_replicas(list(self._reconciler.world.replicas))
+            # They expired while the machine slept: whoever comes new would never hear of them.
+            self._missed = self._missed or bool(gone)
         except StoreUnavailable:
             log.debug("no heartbeat: the store is away")
 
@@ -212,7 +234,7 @@ class Controller:
             return
         serving = [live.record.serving for live in self._reconciler.world.functions.values()]
         now = SystemClock().epoch()
-        for firing in self._crontab.due((r.config for r in serving if r), now):
+        for firing in self._crontab.due(_readable(serving), now):
             self._firings.start(firing)
 
     async def _end_orphans(self) -> None:
@@ -261,6 +283,14 @@ class Controller:
             await self._leadership.give_back()
         except StoreUnavailable:
             log.info("the lease is not given back: the store is away")
+
+
+def _readable(revisions: Iterable[Revision | None]) -> Iterator[FunctionConfig]:
+    """The configs, but for those that this version cannot read: their functions say so."""
+    for revision in revisions:
+        with suppress(StokerError, ValueError):
+            if revision is not None:
+                yield revision.config
 
 
 def _functions_with_code(home: Home) -> frozenset[str]:

@@ -20,6 +20,8 @@ from stoker.nouns.quantity import parse_duration
 log = logging.getLogger(__name__)
 
 FIRING_TIMEOUT_S = 600.0
+SET_BACK_S = 1.0
+"""A clock that goes back by less is being disciplined, and nothing fires twice for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,14 @@ class Crontab:
 
     def __init__(self) -> None:
         self._next: dict[tuple[str, str, str], float] = {}
+        self._looked_at = 0.0
 
     def due(self, configs: Iterable[FunctionConfig], now: float) -> list[Firing]:
         """The firings that are due at ``now`` (epoch seconds), each once."""
+        if now < self._looked_at - SET_BACK_S:
+            # The clock was set back: what was next may be hours off.
+            self._next = {}
+        self._looked_at = now
         firings: list[Firing] = []
         upcoming: dict[tuple[str, str, str], float] = {}
         for config in configs:

@@ -14,6 +14,8 @@ from stoker.nouns.device import DevicesUnknown
 log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
+FIRST_S = 5.0
+"""How long the first look is waited for: then whatever needs no device goes on without it."""
 
 
 class DeviceWatch:
@@ -29,19 +31,31 @@ class DeviceWatch:
         self._report = report
         self._every_s = every_s
         self._complaint = ""
+        self._first: asyncio.Future[DevicesSeen | None] | None = None
+        self._ended = threading.Event()
+
+    async def first(self, limit_s: float = FIRST_S) -> DevicesSeen | None:
+        """What the first look sees; None when nobody can tell, or not in time.
+
+        The thread goes on looking, and reports what it sees to whoever waits no more, until `run`
+        is cancelled.
+        """
+        first = self._begin()
+        try:
+            async with asyncio.timeout(limit_s):
+                return await first
+        except TimeoutError:
+            log.warning("the devices are not known yet: no answer within %g s", limit_s)
+            return None
 
     async def run(self) -> None:
         """Watches until cancelled."""
-        loop = asyncio.get_running_loop()
-        ended = threading.Event()
-        thread = threading.Thread(
-            target=self._watch, args=(loop, ended), name="devices", daemon=True
-        )
-        thread.start()
         try:
-            await loop.create_future()
+            if self._first is None:
+                self._begin().cancel()
+            await asyncio.get_running_loop().create_future()
         finally:
-            ended.set()
+            self._ended.set()
 
     def look(self) -> DevicesSeen | None:
         """One look; None when nobody can tell, which is logged once for each reason."""
@@ -55,11 +69,23 @@ class DeviceWatch:
         self._complaint = ""
         return DevicesSeen(seen)
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
-        while not ended.wait(self._every_s):
+    def _begin(self) -> asyncio.Future[DevicesSeen | None]:
+        loop = asyncio.get_running_loop()
+        self._first = loop.create_future()
+        threading.Thread(target=self._watch, args=(loop,), name="devices", daemon=True).start()
+        return self._first
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._ended.is_set():
             seen = self.look()
-            if seen is not None and not ended.is_set():
-                try:
-                    loop.call_soon_threadsafe(self._report, seen)
-                except RuntimeError:
-                    return  # The loop ended meanwhile.
+            try:
+                loop.call_soon_threadsafe(self._tell, seen)
+            except RuntimeError:
+                return  # The loop ended meanwhile.
+            self._ended.wait(self._every_s)
+
+    def _tell(self, seen: DevicesSeen | None) -> None:
+        if self._first is not None and not self._first.done():
+            self._first.set_result(seen)
+        elif seen is not None and not self._ended.is_set():
+            self._report(seen)

@@ -76,5 +76,8 @@ class Effects(Protocol):
     def stop_build(self, function: str) -> None:
         """Ends the function's build, if one runs; nothing comes back."""
 
+    def remove_traces(self, function: str) -> None:
+        """Removes its logs and what was recorded of it: another function has its name."""
+
     def remove_code(self, function: str, keep: frozenset[int]) -> None:
         """Removes the code of all its revisions but these; with none kept, its logs as well."""

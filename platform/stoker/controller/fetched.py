@@ -60,7 +60,10 @@ async def fetched(
 def _make(folder: Path) -> None:
     with disk_full_is_ours():
         for left in folder.parent.glob(f"{_PREFIX}*"):  # by a controller that was killed
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
         folder.mkdir(parents=True)
 
 

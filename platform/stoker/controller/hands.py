@@ -92,7 +92,9 @@ class Hands:
             zygote = self.zygotes.get(kind.result(), self.zygotes[ZygoteKind.PLAIN])
             Path(launch.log).parent.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            # A full disk must cost this start, not the controller.
+            # A full disk, or no descriptor left, must cost this start, not the controller; and not
+            # the next start.
+            self._forget_kind(launch, kind)
             self._report(StartRefused(launch.replica, launch.index, str(exc)))
             return
         zygote.launch(launch)
@@ -104,6 +106,11 @@ class Hands:
             choosing = asyncio.to_thread(choose_kind, launch)
             self._kinds[key] = asyncio.get_running_loop().create_task(choosing)
         return self._kinds[key]
+
+    def _forget_kind(self, launch: WorkerLaunch, kind: asyncio.Task[ZygoteKind]) -> None:
+        key = (launch.function, launch.revision)
+        if self._kinds.get(key) is kind and kind.exception() is not None:
+            del self._kinds[key]
 
     def watch_worker(self, replica: str, index: int, socket: str) -> None:
         """Connects to the worker's socket."""
@@ -173,6 +180,10 @@ class Hands:
         """Ends the function's build."""
         self.builds.stop(function)
 
+    def remove_traces(self, function: str) -> None:
+        """Removes logs and recorded traffic."""
+        self.builds.clean(function, partial(self._remove_traces, function))
+
     def remove_code(self, function: str, keep: frozenset[int]) -> None:
         """Removes code of former revisions; with none kept, logs and recorded traffic as well."""
         self._kinds = {
@@ -183,8 +194,11 @@ class Hands:
     def _remove_files(self, function: str, keep: frozenset[int]) -> None:
         remove_revisions(self._home.code(function, 0).parent, keep)
         if not keep:
-            remove_logs(self._home.function_logs(function))
-            remove_traffic(self._home.function_traffic(function))
+            self._remove_traces(function)
+
+    def _remove_traces(self, function: str) -> None:
+        remove_logs(self._home.function_logs(function))
+        remove_traffic(self._home.function_traffic(function))
 
     async def close(self) -> None:
         """Lets go of everything; workers live on."""

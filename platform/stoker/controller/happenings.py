@@ -14,6 +14,7 @@ class Snapshot:
 
     Attributes:
         after_loss: the connection had been lost before.
+        rewound: the store holds less than it did: it came back empty, or as it was some time ago.
         unreadable: functions that are there and cannot be read; they are not deleted.
         code: functions of whom code lies in the home.
     """
@@ -21,6 +22,7 @@ class Snapshot:
     functions: dict[str, FunctionRecord]
     replicas: dict[str, ReplicaRecord]
     after_loss: bool = False
+    rewound: bool = False
     unreadable: frozenset[str] = frozenset()
     code: frozenset[str] = frozenset()
 

@@ -27,8 +27,8 @@ def prune_logs(folder: Path, in_use: frozenset[str]) -> list[Path]:
     for path in _files(folder):
         try:
             facts = path.stat()
-        except FileNotFoundError:
-            # Its worker has just moved it aside, or the function went.
+        except OSError:
+            # Its worker has just moved it aside, the function went, or it is not ours to see.
             continue
         dated.append((facts.st_mtime, facts.st_size, path))
     removed: list[Path] = []
@@ -36,7 +36,11 @@ def prune_logs(folder: Path, in_use: frozenset[str]) -> list[Path]:
     for _, bytes_, path in sorted(dated, reverse=True, key=lambda entry: entry[0]):
         count, size = count + 1, size + bytes_
         if path.name not in in_use and (count > KEPT_FILES or size > KEPT_BYTES):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                log.warning("the log %s cannot be removed: %s", path, exc)
+                continue
             removed.append(path)
     return removed
 

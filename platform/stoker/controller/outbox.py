@@ -146,12 +146,16 @@ class Outbox:
             return record
 
         try:
-            seen: FunctionRecord | None = await self._store.update_function(name, all_of_them)
+            seen = await self._store.update_function(name, all_of_them)
         except FunctionNotFound:
-            seen = None
-        except (RecordUnreadable, Conflict) as error:
+            # That it was deleted is announced. A store that came back empty has not got it either.
+            self._done(name, len(taken))
+            return
+        except Exception as error:
+            if isinstance(error, StoreUnavailable) and not isinstance(error, RecordUnreadable):
+                raise
             # Kept, it would be tried for ever, and every other function's change behind it.
-            log.error("a change of function %s is dropped: %s", name, error)
+            log.error("a change of function %s is dropped: %r", name, error)
             self._done(name, len(taken))
             return
         self._done(name, len(taken))

@@ -8,9 +8,10 @@ a tick and not a function.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
+from stoker.controller.bring_back import bring_back, is_older
 from stoker.controller.canary import Canaries
 from stoker.controller.cards import Cards
 from stoker.controller.crashes import Crashes
@@ -181,7 +182,7 @@ class Reconciler:
                 live.rest_from(self.world.now())
             reports = event.demand.items()
             seen_now = {gateway: seen[name] for gateway, seen in reports if name in seen}
-            live.see(seen_now, self.world.now())
+            live.see(seen_now, self.world.now(), self.world.clock.epoch())
             if live.asked_at is None and any(d.waiting for d in live.demand.values()):
                 self._wake(name)
         return list(self.world.functions)
@@ -221,7 +222,7 @@ class Reconciler:
         ):
             self._succeed(live, record)
         elif record.created_at == live.record.created_at and (
-            live.deleted or not _is_older(record, live.record)
+            live.deleted or not is_older(record, live.record)
         ):
             revived = live.record.desired_zero and not record.desired_zero
             live.record, live.deleted = record, False
@@ -234,6 +235,7 @@ class Reconciler:
         self.world.effects.stop_build(live.name)
         self.world.ledger.forget_promise(live.name)
         self._end_all(live.name)
+        self.world.effects.remove_traces(live.name)
         self.world.functions[live.name] = self._live(record)
 
     def _live(self, record: FunctionRecord) -> Live:
@@ -242,15 +244,15 @@ class Reconciler:
         return Live(record, active_at=now, rate=ArrivalRate(since=now), uncounted=served)
 
     def _snapshot(self, event: Snapshot) -> list[str]:
-        if event.after_loss and not (event.functions or event.replicas or event.unreadable):
-            # Redis came back empty: what runs here is all that is left of the truth.
-            for live in self.world.functions.values():
-                if not live.deleted:
-                    self.world.effects.restore_function(live.record)
-        else:
-            # One that cannot be read is as it was last seen: it is not gone.
-            for name in {*self.world.functions, *event.functions} - event.unreadable:
-                self._alone(name, partial(self._function, name, event.functions.get(name)))
+        empty = not (event.functions or event.replicas or event.unreadable)
+        known: Iterable[str] = self.world.functions
+        if event.rewound or (event.after_loss and empty):
+            # What it lacks was lost and not deleted: what is known here is the truth that is left.
+            bring_back(self.world, event.functions, event.unreadable)
+            known = ()
+        # One that cannot be read is as it was last seen: it is not gone.
+        for name in {*known, *event.functions} - event.unreadable:
+            self._alone(name, partial(self._function, name, event.functions.get(name)))
         for live in self.world.functions.values():
             live.requested = live.requested_p90 = None
             if event.after_loss:
@@ -265,7 +267,7 @@ class Reconciler:
     def _find_ownerless(self, event: Snapshot) -> None:
         """What is left of functions that were deleted while no controller ran."""
         found = {replica.function for replica in self.world.replicas.values()}
-        if event.functions:
+        if event.functions and not event.rewound:
             # With no record at all Redis was rather lost, and the code is its users' only copy.
             found |= event.code
         self._ownerless = found - event.unreadable - set(self.world.functions)
@@ -386,12 +388,3 @@ class Reconciler:
             else:
                 self.replicas.kill(replica)
         return max(patience)
-
-
-def _is_older(record: FunctionRecord, known: FunctionRecord) -> bool:
-    """Two readers of the store may overtake each other; neither number ever goes back."""
-    serving, known_serving = record.serving, known.serving
-    behind = known_serving is not None and (
-        serving is None or serving.number < known_serving.number
-    )
-    return behind or record.last_revision < known.last_revision

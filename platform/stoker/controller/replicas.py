@@ -63,8 +63,8 @@ class Replicas:
         slot.ready_at = slot.gone_at = slot.exit_status = slot.restart_at = None
         slot.roused_at, slot.short_times = None, 0
         slot.doomed = ""
-        slot.started_at = world.clock.epoch()
-        slot.deadline = world.now() + config.readiness_s
+        slot.started_at, slot.begun_at = world.clock.epoch(), world.now()
+        slot.deadline = slot.begun_at + config.readiness_s
         launch = worker_launch(
             config=config,
             revision=revision,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stoker.controller.canary import Canaries
+from stoker.controller.canary import CONFIRM_S, Canaries
 from stoker.controller.crashes import Crashes
 from stoker.controller.cron import unusable
 from stoker.controller.effects import Change
@@ -41,11 +41,13 @@ class Rollouts:
             self._finish(live, live.rollout)
         if live.rollout and (candidate is None or candidate.number != live.rollout.number):
             # Its replicas are strangers from now on: the scaler ends them.
-            live.rollout = None
+            live.rollout, live.prune_due = None, True
             self._world.ledger.forget_promise(live.name)
             self._world.effects.stop_build(live.name)
         if candidate is None or not live.in_progress:
             return
+        if live.rollout:
+            self._ask_again(live, live.rollout, candidate)
         if live.rollout is None and candidate.number > live.settled:
             self._open(live, candidate)
         elif live.rollout and live.rollout.stage is Stage.WAITING:
@@ -54,6 +56,15 @@ class Rollouts:
             self._place(live, live.rollout, candidate)
         elif live.rollout and live.rollout.stage is Stage.STARTING:
             self._prove(live, live.rollout, candidate)
+
+    def _ask_again(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
+        """A write that the store has not shown after `CONFIRM_S` was dropped, or forgotten."""
+        if self._world.blind or self._world.now() - rollout.since <= CONFIRM_S:
+            return
+        if rollout.stage is Stage.PROMOTING:
+            rollout.stage = Stage.STARTING
+        elif rollout.stage is Stage.PLACING and candidate.code_dir is None:
+            self._begin(live, candidate)
 
     def _open(self, live: Live, candidate: Revision) -> None:
         if self._world.ledger.known or not candidate.config.gpus:
@@ -184,11 +195,11 @@ class Rollouts:
             if spec is None:
                 self._promote(live, rollout, FunctionState.READY)
             else:
-                rollout.stage = Stage.PROMOTING
+                rollout.stage, rollout.since = Stage.PROMOTING, self._world.now()
                 self._canaries.begin(live, candidate, spec)
 
     def _promote(self, live: Live, rollout: Rollout, state: FunctionState) -> None:
-        rollout.stage = Stage.PROMOTING
+        rollout.stage, rollout.since = Stage.PROMOTING, self._world.now()
 
         def switch(record: FunctionRecord) -> FunctionRecord:
             logged = self._world.logged(
@@ -228,6 +239,9 @@ class Rollouts:
         if rollout is None:
             return
         live.rollout, live.settled = None, rollout.number
+        # Of those that failed before it nothing may stay, or a pipeline that fails every night
+        # fills the disk.
+        live.prune_due = True
         self._world.ledger.forget_promise(live.name)
         summary = headline(why)
         failed = self._world.logged(why, "error", state=state, message=summary)

@@ -211,12 +211,9 @@ class Scaler:
 
     def load(self, live: Live) -> Load:
         """Demand over all gateways; a wake that was asked for counts as one waiting request."""
-        epoch, now = self._world.clock.epoch(), self._world.now()
         seen = live.demand.values()
         busy = live.in_flight_by_replica()
         tried = sum(busy.get(replica.id, 0) for replica in self._world.canary_replicas(live))
-        last = live.last_active
-        active = now - max(0.0, epoch - last) if last else 0.0
         waiting = sum(demand.waiting for demand in seen)
         if live.asked_at is not None and not self._has_ready(live):
             waiting = max(1, waiting)
@@ -224,7 +221,7 @@ class Scaler:
             # A canary's work is its own replicas'.
             in_flight=sum(demand.in_flight for demand in seen) - tried,
             waiting=waiting,
-            last_active=max(active, live.active_at),
+            last_active=max(live.last_active, live.active_at),
         )
 
     @staticmethod

@@ -42,6 +42,8 @@ def unpack(
     stopped = stopped or threading.Event()
     with disk_full_is_ours():
         target.parent.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob(".[0-9]*"):  # by a controller that was killed
+            shutil.rmtree(left, ignore_errors=True)
         staging = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
         staging.mkdir()
         try:

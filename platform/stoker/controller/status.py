@@ -101,7 +101,8 @@ class Status:
         staying = [replica for replica in replicas if not replica.draining]
         if any(replica.has_ready for replica in staying):
             canary = live.record.canary
-            return FunctionState.READY, said(canary) if canary else self._lesson(live, staying)
+            facts = (said(canary) if canary else "", self._lesson(live, staying))
+            return FunctionState.READY, "; ".join(filter(None, facts))
         if self._crashes.is_blocked(live):
             return FunctionState.UNHEALTHY, live.blocked_why
         if any(not replica.asleep for replica in staying):

@@ -36,6 +36,7 @@ class Slot:
     Attributes:
         running: a process exists or was asked for.
         answered: the zygote said what became of the launch.
+        begun_at: monotonic seconds at which its present process was asked for by this controller.
         deadline: monotonic seconds by which it must be ready.
         gone_at: its connection ended then; the zygote's word on the exit status may follow.
         restart_at: monotonic seconds at which it is replaced; None: it is not.
@@ -56,6 +57,7 @@ class Slot:
     adopted: bool = False
     sleeps: bool = False
     short_times: int = 0
+    begun_at: float = 0.0
     deadline: float = 0.0
     ready_at: float | None = None
     roused_at: float | None = None
@@ -245,8 +247,9 @@ class Live:
         asked_at: monotonic seconds of the first unanswered wake.
         active_at: monotonic seconds of the last activity that is no request: a replica became
             ready, the controller adopted it. A replica is not idle before it ever served.
-        last_active: epoch seconds of the last request that any gateway ever reported: reports
-            expire with their gateways, what they told does not.
+        last_active: monotonic seconds of the last request that any gateway ever reported: reports
+            expire with their gateways, what they told does not. By the clock that nobody sets: one
+            that is set back by an hour would keep every replica for an hour.
         crashes: monotonic seconds of the crashes of all its workers since one of them served.
         blocked_until: a crash loop: nothing is started before.
         reported: requests answered, by reporter, as each last reported it; a restarted gateway
@@ -302,8 +305,14 @@ class Live:
     starts: int = 0
     scaled: FunctionState | None = None
 
-    def see(self, demand: dict[str, Demand], now: float) -> None:
-        """Takes what the gateways and the workers of graphs, by their names, report of it now."""
+    def see(self, demand: dict[str, Demand], now: float, epoch: float) -> None:
+        """Takes what the gateways and the workers of graphs, by their names, report of it now.
+
+        Args:
+            demand: by reporter.
+            now: monotonic seconds.
+            epoch: the same moment in epoch seconds, which the reports are in.
+        """
         self.demand = demand
         self._count_arrivals(demand, now)
         if self.watch is not None:
@@ -314,7 +323,9 @@ class Live:
             restarted = seen.answered < before
             self.answered += seen.answered if restarted else seen.answered - before
             self.reported[gateway] = seen.answered
-            self.last_active = max(self.last_active, seen.last_active)
+            if seen.last_active:
+                ago = max(0.0, epoch - seen.last_active)
+                self.last_active = max(self.last_active, now - ago)
         if len(self.reported) > REPORTERS:
             # Workers of graphs come and go, each under a name of its own.
             self.reported = {name: self.reported[name] for name in demand}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import math
 from collections.abc import Callable
@@ -16,6 +17,10 @@ Key = tuple[str, int]
 
 _HELLO = frame(Kind.HELLO, 0, json.dumps({"role": "controller", "peer": "controller"}).encode())
 _STATE = int(Kind.STATE)
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
+"""What is wrong with this process or machine, and no sign of a worker's end: its process is not to
+be killed for that, nor its socket removed, which is the only way to it."""
+RETRY_S = 0.25
 
 
 class _Connection(asyncio.Protocol):
@@ -80,11 +85,15 @@ class WorkerLinks:
 
     async def _connect(self, key: Key, connection: _Connection, socket: str) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            await loop.create_unix_connection(lambda: connection, socket)
-        except OSError:
-            self._ended(key, connection)
-            return
+        while True:
+            try:
+                await loop.create_unix_connection(lambda: connection, socket)
+                break
+            except OSError as exc:
+                if exc.errno not in _OURS or self._connections.get(key) is not connection:
+                    self._ended(key, connection)
+                    return
+            await asyncio.sleep(RETRY_S)
         if self._connections.get(key) is not connection:
             connection.abort()
         elif key in self._draining:

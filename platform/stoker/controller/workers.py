@@ -139,13 +139,16 @@ class Workers:
         if live is not None:
             # Who waits here waits for what serves: a canary is no answer to a wake.
             if replica not in self._world.canary_replicas(live):
-                if replica.was_ready is False and live.asked_at is not None:
+                serving = live.record.serving
+                # What a deployment takes, its build included, says nothing of the next wake.
+                wakes = serving is not None and serving.number == replica.revision
+                if wakes and replica.was_ready is False and live.asked_at is not None:
                     live.wakes.append(now - live.asked_at)
                 live.asked_at = None
             if slot.roused_at is not None:
                 live.rouses.append(now - slot.roused_at)
             elif seen_to_load and replica.was_ready is False and not slot.crashes:
-                live.loads.append(max(0.0, self._world.clock.epoch() - slot.started_at))
+                live.loads.append(now - slot.begun_at)
         slot.roused_at = None
         replica.was_ready = True
         self._publish(replica)

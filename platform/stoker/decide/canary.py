@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from stoker.decide.latency import above, quantile
+from stoker.decide.latency import above, allowed_s, quantile
 from stoker.nouns.evidence import Evidence, Side
 from stoker.nouns.rollout import CanarySpec
 
@@ -152,12 +152,14 @@ def _limits(spec: CanarySpec, seen: Evidence) -> Iterator[tuple[float, str]]:
     """What its 95th percentile may not exceed, seconds."""
     bounds, beside = spec.bounds, _p95_beside(spec, seen)
     if bounds.latency_ratio is not None and beside is not None:
-        limit = bounds.latency_ratio * beside
-        yield (
-            limit,
-            f"the bound is {1e3 * limit:.1f} ms, {bounds.latency_ratio:g} times the "
-            f"{1e3 * beside:.1f} ms beside it",
+        ratio, margin_s = bounds.latency_ratio, bounds.latency_margin_ms / 1e3
+        limit = allowed_s(beside, ratio=ratio, margin_s=margin_s)
+        which = (
+            f"{ratio:g} times the"
+            if limit <= ratio * beside
+            else f"{bounds.latency_margin_ms:g} ms more than the"
         )
+        yield limit, f"the bound is {1e3 * limit:.1f} ms, {which} {1e3 * beside:.1f} ms beside it"
     if bounds.latency_ms is not None:
         yield bounds.latency_ms / 1e3, f"the bound is {bounds.latency_ms:g} ms"
 

@@ -49,6 +49,28 @@ def quantile(counts: Mapping[int, int], share: float) -> float | None:
     return end_of(max(counts))
 
 
+def allowed_s(beside_s: float, *, ratio: float, margin_s: float) -> float:
+    """What a percentile may be, seconds, beside one of ``beside_s``.
+
+    Of two that take next to nothing the one may well take thrice as long as the other: what the
+    machine does beside them is a matter of milliseconds. So no difference up to the margin counts.
+    Where it must be faster (a ratio below 1) there is no margin.
+
+    Args:
+        beside_s: the other's percentile, seconds.
+        ratio: how many times as much it may be.
+        margin_s: by how many seconds it may be more, whatever the ratio.
+
+    >>> [allowed_s(beside, ratio=1.5, margin_s=0.25) for beside in (0.125, 2.0)]
+    [0.375, 3.0]
+    >>> allowed_s(2.0, ratio=0.75, margin_s=0.25)
+    1.5
+    """
+    if ratio < 1:
+        return ratio * beside_s
+    return max(ratio * beside_s, beside_s + margin_s)
+
+
 def above(counts: Mapping[int, int], limit_s: float) -> float:
     """How many requests took longer than a limit; of the bucket that it cuts, its part.
 

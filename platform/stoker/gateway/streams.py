@@ -88,6 +88,9 @@ class Streams:
     # -- inside
 
     async def _look(self) -> None:
+        lanes = self._router.lanes
+        # A revision holds its code: of functions that are gone nothing may stay.
+        self._triggers = {name: known for name, known in self._triggers.items() if name in lanes}
         wanted = list(self._wanted())
         if self._stopping or not (wanted or self._tasks):
             return
@@ -158,6 +161,8 @@ class Streams:
             ):
                 owners[lease] = f"{self._gateway}/{function}"
                 asking[lease] = duty
+        for lease in self._free_since.keys() - {lease for lease, _ in duties}:
+            del self._free_since[lease]
         held = await self._store.hold_leases(owners, keys.STREAM_LEASE_TTL_S)
         for lease, mine in held.items():
             if mine and lease in asking and not self._stopping:

@@ -6,8 +6,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from stoker.nouns.encodable import encodable
 from stoker.nouns.evidence import Tally
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.rollout import Asked, CanarySpec
@@ -54,6 +55,11 @@ class LogEntry(_Record):
     time: float
     level: str = "info"
     message: str
+
+    @field_validator("message")
+    @classmethod
+    def _can_be_written(cls, value: str) -> str:
+        return encodable(value)
 
 
 class ModelBytes(_Record):

@@ -24,6 +24,9 @@ class CanaryBounds(BaseModel):
         error_rate: share of its requests that may fail (5xx, 0 to 1) beyond the share that fails at
             the serving revision in the same time.
         latency_ratio: its 95th percentile of latency over the serving revision's; None: not judged.
+        latency_margin_ms: milliseconds by which it may exceed the serving revision's all the same.
+            The default is what a busy machine makes of two that are alike: of handlers that do next
+            to nothing a ratio alone would judge the noise. No margin where the ratio is below 1.
         latency_ms: its 95th percentile, milliseconds; None: not judged.
         differing: share of mirrored requests (0 to 1) whose answers may differ; None: not judged.
     """
@@ -32,6 +35,7 @@ class CanaryBounds(BaseModel):
 
     error_rate: float = Field(default=0.01, ge=0, le=1)
     latency_ratio: float | None = Field(default=1.5, gt=0)
+    latency_margin_ms: float = Field(default=5.0, ge=0)
     latency_ms: float | None = Field(default=None, gt=0)
     differing: float | None = Field(default=None, ge=0, le=1)
 

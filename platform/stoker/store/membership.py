@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -59,11 +59,13 @@ class Replicas:
                 log.error("%s", error)
         return found
 
-    async def heartbeat_replicas(self, ids: Iterable[str]) -> None:
-        """Renews the time to live of those that are still there."""
+    async def heartbeat_replicas(self, ids: Sequence[str]) -> set[str]:
+        """Renews the time to live of those that are still there; those that are not."""
+        if not ids:
+            return set()
         named = [keys.replica(replica_id) for replica_id in ids]
-        if named:
-            await self._link.script("live_renew", named, keys.REPLICA_TTL_S)
+        gone = await self._link.script("live_renew", named, keys.REPLICA_TTL_S)
+        return {ids[position - 1] for position in gone}
 
 
 def _replica(replica_id: str, raw: bytes) -> ReplicaRecord:

@@ -66,6 +66,7 @@ class FakeEffects:
         self.builds: list[int] = []
         self.built_for: list[str] = []
         self.stopped_builds: list[str] = []
+        self.removed_traces: list[str] = []
         self.removed_code: list[tuple[str, frozenset[int]]] = []
         self.events: list[Happening] = []
         self.rollouts: list[RolloutEvent] = []
@@ -124,6 +125,9 @@ class FakeEffects:
 
     def stop_build(self, function: str) -> None:
         self.stopped_builds.append(function)
+
+    def remove_traces(self, function: str) -> None:
+        self.removed_traces.append(function)
 
     def remove_code(self, function: str, keep: frozenset[int]) -> None:
         self.removed_code.append((function, keep))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stoker.nouns.errors import BadRequest
 from stoker.nouns.function import Build, FunctionConfig
 from stoker.nouns.home import Home
 from stoker.nouns.launch import WorkerLaunch, ZygoteKind
-from stoker.nouns.record import FunctionRecord, ModelBytes, Revision
+from stoker.nouns.record import FunctionRecord, LogEntry, ModelBytes, Revision
 
 CODE = "def handler(context, event):\n    return 'x'\n"
 
@@ -51,6 +52,35 @@ def test_a_folder_is_copied_without_what_is_no_source(tmp_path: Path) -> None:
     (tmp_path / "src" / "main.py").write_text(CODE)
     unpack(config(build={"path": str(tmp_path / "src")}), tmp_path / "1")
     assert [path.name for path in (tmp_path / "1").iterdir()] == ["main.py"]
+
+
+def test_what_a_killed_controller_left_half_unpacked_goes(tmp_path: Path) -> None:
+    (tmp_path / "fn" / ".1-0a1b2c3d").mkdir(parents=True)
+    unpack(config(build={"functionSourceCode": encoded()}), tmp_path / "fn" / "2")
+    assert [path.name for path in (tmp_path / "fn").iterdir()] == ["2"]
+
+
+async def test_a_failure_that_names_a_file_in_no_unicode_can_be_written(tmp_path: Path) -> None:
+    """The write of it failed and took the controller along, which began the build anew."""
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / os.fsdecode(b"caf\xe9.py")).write_text(CODE)
+    document = {
+        "metadata": {"name": "fn"},
+        "spec": {"handler": "main:handler", "build": {"path": str(source)}},
+    }
+    record = FunctionRecord(name="fn", candidate=Revision(number=1, document=document))
+    happened: asyncio.Queue[Happening] = asyncio.Queue()
+    builds = Builds(Home(tmp_path / "home"), lambda _name, _change: None, happened.put_nowait)
+    builds.start(record)
+    async with asyncio.timeout(20):
+        failed = await happened.get()
+    await builds.close()
+    assert isinstance(failed, BuildFailed)
+    assert "it has caf\\udce9.py" in failed.message
+    line = LogEntry(time=1.0, message=os.fsdecode(b"caf\xe9.py"))
+    failed_record = record.model_copy(update={"message": failed.message, "logs": (line,)})
+    assert FunctionRecord.model_validate_json(failed_record.model_dump_json()) == failed_record
 
 
 def test_a_rebuild_replaces_the_code_and_leaves_no_other_files(tmp_path: Path) -> None:

@@ -244,6 +244,48 @@ async def test_the_watch_reports_to_its_loop_until_it_is_cancelled(tmp_path: Pat
         await watching
 
 
+async def test_a_driver_that_hangs_at_the_first_look_holds_nobody_up() -> None:
+    """A controller waited for it, and what needs no device was not served either."""
+    import asyncio
+    import threading
+
+    answer, seen = threading.Event(), asyncio.Queue[DevicesSeen]()
+
+    class Hangs:
+        def list(self) -> tuple[Device, ...]:
+            answer.wait(60)
+            return ()
+
+        def use(self, device: str) -> DeviceUse:
+            raise NotImplementedError
+
+    watch = DeviceWatch(Hangs(), seen.put_nowait, every_s=0.001)
+    assert await watch.first(limit_s=0.01) is None
+    watching = asyncio.create_task(watch.run())
+    answer.set()
+    async with asyncio.timeout(20):
+        assert (await seen.get()).seen == ()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_the_first_look_is_waited_for_and_is_not_told_twice(tmp_path: Path) -> None:
+    import asyncio
+
+    reports: list[DevicesSeen] = []
+    watch = DeviceWatch(rehearse(tmp_path), reports.append, every_s=60)
+    seen = await watch.first()
+    assert seen is not None
+    assert [one.device.id for one in seen.seen] == ["SIM-0", "SIM-1"]
+    watching = asyncio.create_task(watch.run())
+    await asyncio.sleep(0)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert reports == []
+
+
 async def test_a_driver_that_hangs_holds_nobody_up() -> None:
     import asyncio
     import threading

@@ -339,6 +339,7 @@ async def test_a_build_sees_the_folder_that_it_asked_for_and_leaves_nothing_behi
 ) -> None:
     beside = tmp_path / "fn"
     (beside / ".fetch-old").mkdir(parents=True)
+    (beside / ".fetch-old.archive").write_text("half of it")
     source = build(
         codeEntryType="archive",
         path=zipped(tmp_path / "a.zip", FILES).as_uri(),

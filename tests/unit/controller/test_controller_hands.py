@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -127,6 +128,41 @@ async def test_a_log_folder_that_cannot_be_made_refuses_the_start_and_no_more(
     await made.close()
 
 
+async def test_a_start_that_no_descriptor_was_left_for_spoils_no_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failed reading was kept with the kinds: the function never started again."""
+    refused: asyncio.Queue[Happening] = asyncio.Queue()
+    choose, errors = hands_module.choose_kind, [OSError(errno.EMFILE, "too many open files")]
+
+    def short_of_descriptors(told: WorkerLaunch) -> ZygoteKind:
+        if errors:
+            raise errors.pop()
+        return choose(told)
+
+    monkeypatch.setattr(hands_module, "choose_kind", short_of_descriptors)
+    made, zygote = hands(tmp_path, [])
+    made._report = refused.put_nowait
+    made.start_worker(launch(tmp_path))
+    assert isinstance(await soon(refused), StartRefused)
+    made.start_worker(launch(tmp_path))
+    assert (await soon(zygote.launches)).replica == "r"
+    assert refused.empty()
+    await made.close()
+
+
+async def test_what_was_recorded_of_a_function_goes_and_its_code_stays(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    made, _ = hands(tmp_path, [])
+    kept = (home.code("fn", 1), home.function_logs("other"))
+    gone = (home.function_logs("fn"), home.function_traffic("fn"))
+    for folder in (*kept, *gone):
+        folder.mkdir(parents=True)
+    made.remove_traces("fn")
+    await made.close()
+    assert [folder.exists() for folder in (*kept, *gone)] == [True, True, False, False]
+
+
 async def test_the_files_of_a_function_are_not_removed_on_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +253,24 @@ async def test_firings_begin_again_after_they_were_closed() -> None:
 
 
 # Sweeps
+
+
+def test_a_log_that_cannot_be_removed_keeps_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stoker.controller.log_files.KEPT_FILES", 0)
+    for name in ("a.log", "theirs.log", "z.log"):
+        (tmp_path / name).write_text("x")
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "theirs.log":
+            raise PermissionError(errno.EPERM, "not yours")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert {path.name for path in prune_logs(tmp_path, frozenset())} == {"a.log", "z.log"}
+    assert "theirs.log cannot be removed" in caplog.text
 
 
 def test_logs_that_vanish_while_they_are_read_are_passed_over(tmp_path: Path) -> None:

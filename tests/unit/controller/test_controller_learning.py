@@ -8,6 +8,7 @@ import pytest
 
 from stoker.controller.happenings import WorkerStated
 from stoker.nouns.record import FunctionState
+from stoker.nouns.rollout import CANARY_ANNOTATION
 
 Stage = Any
 MIB = 1024**2
@@ -89,6 +90,20 @@ def test_requests_that_no_device_can_hold_are_named_and_the_others_are_served(
     assert again(gpus) == 16, "as much as there is"
     assert said in gpus.record().message
     assert gpus.record().state is FunctionState.READY
+
+
+def test_a_canary_hides_no_lesson_of_what_serves(gpus: Stage) -> None:
+    gpus.serve("fn", **gpu(4))
+    refuses(gpus, "fn", 40)
+    lesson = gpus.record().message
+    number = gpus.deploy(annotations={CANARY_ANNOTATION: '{"share": 0.2}'}, **gpu(4))
+    gpus.built(number)
+    (tried,) = gpus.world.replicas_of("fn", number)
+    gpus.started(tried)
+    gpus.ready(tried)
+    gpus.after(0.25)
+    assert "they get 507" in lesson
+    assert gpus.record().message == f"revision {number} gets 20 % as a canary; {lesson}"
 
 
 def test_where_the_lesson_is_not_to_be_had_it_runs_with_what_it_had(gpus: Stage) -> None:

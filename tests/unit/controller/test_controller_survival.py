@@ -112,6 +112,7 @@ def test_a_function_recreated_while_nobody_watched_is_a_new_one(stage: Any) -> N
     stage.effects.functions["fn"] = namesake()
     stage.happen(Snapshot(dict(stage.effects.functions), dict(stage.effects.replicas)))
     assert old.draining
+    assert stage.effects.removed_traces == ["fn"], "what was recorded of the old one is not its"
     assert stage.effects.builds == [1, 1]
     stage.built(1)
     new = next(r for r in stage.world.replicas_of("fn") if not r.draining)
@@ -189,6 +190,19 @@ def test_a_new_controller_keeps_the_workers_of_a_record_it_cannot_read(stage: An
     other.happen(FunctionSeen("fn", None))
     other.after(0.25)
     assert other.world.replicas[replica.id].draining
+
+
+def test_of_the_candidates_that_failed_only_the_last_ones_code_stays(stage: Any) -> None:
+    """A pipeline that fails every night filled the disk."""
+    stage.serve()
+    for _ in range(3):
+        number = stage.deploy()
+        stage.happen(BuildFailed("fn", number, "no such handler"))
+    assert stage.effects.removed_code[-1] == ("fn", frozenset({1, 4}))
+    stage.deploy()
+    number = stage.deploy()
+    stage.happen(BuildFailed("fn", number, "no such handler"))
+    assert stage.effects.removed_code[-1] == ("fn", frozenset({1, 6}))
 
 
 # Crash loops

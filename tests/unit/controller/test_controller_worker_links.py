@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import shutil
 import tempfile
@@ -70,6 +71,35 @@ async def test_a_state_that_comes_before_connecting_has_returned_is_heard(folder
                 await heard.wait()
     assert happened == [WorkerStated("r", 0, "ready", 7, ""), WorkerGone("r", 0)]
     links.close()
+
+
+async def test_a_controller_without_a_descriptor_left_takes_no_worker_for_dead(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record and its socket were removed, and it lived on where nobody could reach it."""
+    monkeypatch.setattr("stoker.controller.worker_links.RETRY_S", 0.0)
+    happened: asyncio.Queue[Happening] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    connect, errors = loop.create_unix_connection, [errno.EMFILE, errno.EMFILE]
+
+    async def short_of_descriptors(*args: object, **kwargs: object) -> object:
+        if errors:
+            raise OSError(errors.pop(), "too many open files")
+        return await connect(*args, **kwargs)  # type: ignore[arg-type]
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(READY)
+        await writer.drain()
+        writer.close()
+
+    monkeypatch.setattr(loop, "create_unix_connection", short_of_descriptors)
+    links = WorkerLinks(happened.put_nowait)
+    server = await asyncio.start_unix_server(greet, str(folder / "w"))
+    async with server:
+        links.watch("r", 0, str(folder / "w"))
+        async with asyncio.timeout(20):
+            assert await happened.get() == WorkerStated("r", 0, "ready", 7, "")
+        links.close()
 
 
 async def test_a_socket_that_nobody_listens_on_is_a_worker_that_is_gone(folder: Path) -> None:

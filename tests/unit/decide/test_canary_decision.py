@@ -55,6 +55,34 @@ GO_ON, PROMOTE, ROLL_BACK = Action.GO_ON, Action.PROMOTE, Action.ROLL_BACK
         ("beyond, but not surely, twice over", seen(side(50, 1)), 121, {}, ROLL_BACK),
         ("ten times as slow", seen(side(50, seconds=0.2)), 1, {}, ROLL_BACK),
         ("a third slower is allowed", seen(side(100, seconds=0.0266)), 60, {}, PROMOTE),
+        (
+            "thrice as slow, by less than the margin",
+            seen(side(100, seconds=0.0015), side(1000, seconds=0.0005)),
+            60,
+            {},
+            PROMOTE,
+        ),
+        (
+            "thrice as slow, and no margin is declared",
+            seen(side(100, seconds=0.0015), side(1000, seconds=0.0005)),
+            1,
+            {"latency_margin_ms": 0},
+            ROLL_BACK,
+        ),
+        (
+            "next to nothing, and slower by more than the margin",
+            seen(side(100, seconds=0.008), side(1000, seconds=0.0005)),
+            1,
+            {},
+            ROLL_BACK,
+        ),
+        (
+            "is to be faster, and is as fast",
+            seen(side(100, seconds=0.001), side(1000, seconds=0.001)),
+            1,
+            {"latency_ratio": 0.8},
+            ROLL_BACK,
+        ),
         ("slow is allowed", seen(side(50, seconds=0.2)), 60, {"latency_ratio": None}, PROMOTE),
         ("three slow ones of fifty", seen(side(50, slow=3)), 1, {}, GO_ON),
         ("ten slow ones of fifty", seen(side(50, slow=10)), 1, {}, ROLL_BACK),
@@ -113,11 +141,13 @@ def test_the_reason_names_what_was_seen_and_the_bound() -> None:
         "20 of 50 requests failed (40.0%), 1.0% beside it; the bound is 1.0% more"
     )
     slow = judge(spec(), seen(side(50, seconds=0.2)), elapsed_s=1)
-    assert "times the" in slow.why
+    assert "1.5 times the" in slow.why
     assert "beside it" in slow.why
+    quick = judge(spec(), seen(side(50, seconds=0.02), side(1000, seconds=0.001)), elapsed_s=1)
+    assert quick.why.endswith("the bound is 6.0 ms, 5 ms more than the 1.0 ms beside it")
 
 
-def outcome(rng: random.Random, failing: float, slower: float) -> Action:
+def outcome(rng: random.Random, failing: float, slower: float, usual_s: float = 0.02) -> Action:
     """A canary that gets 5 % of 10,000 requests and is looked at again and again."""
     counts = {True: [0, 0], False: [0, 0]}
     latency: dict[bool, dict[int, int]] = {True: {}, False: {}}
@@ -125,7 +155,7 @@ def outcome(rng: random.Random, failing: float, slower: float) -> Action:
         tried = by_turn(0.05, turn)
         counts[tried][0] += 1
         counts[tried][1] += rng.random() < (failing if tried else 0.002)
-        bucket = bucket_of(rng.lognormvariate(0, 0.7) * 0.02 * (slower if tried else 1))
+        bucket = bucket_of(rng.lognormvariate(0, 0.7) * usual_s * (slower if tried else 1))
         latency[tried][bucket] = latency[tried].get(bucket, 0) + 1
         if turn % 100 == 99:
             sides = [
@@ -145,6 +175,14 @@ def test_noise_rolls_nothing_back_and_what_is_worse_never_passes() -> None:
     assert {outcome(rng, failing=0.002, slower=1.15) for _ in range(20)} == {Action.PROMOTE}
     assert {outcome(rng, failing=0.10, slower=1.0) for _ in range(20)} == {Action.ROLL_BACK}
     assert {outcome(rng, failing=0.002, slower=2.5) for _ in range(20)} == {Action.ROLL_BACK}
+
+
+def test_what_a_busy_machine_adds_to_a_handler_that_does_nothing_rolls_nothing_back() -> None:
+    """One of the two processes shares its core with something else, and takes twice as long."""
+    rng = random.Random(21)
+    for usual_s in (0.0001, 0.0003, 0.001):
+        told = {outcome(rng, failing=0.002, slower=2.0, usual_s=usual_s) for _ in range(5)}
+        assert told == {Action.PROMOTE}
 
 
 def test_a_verdict_is_never_reached_by_way_of_what_is_no_number() -> None:

@@ -12,6 +12,7 @@ import pytest
 from fake_worker import Connection, FakeWorker
 from stoker.gateway import shard, streams
 from stoker.nouns.errors import StoreUnavailable
+from stoker.nouns.event import Topic
 from stoker.nouns.record import FunctionRecord, FunctionState, Revision
 from stoker.nouns.wire import Kind, frame
 
@@ -63,6 +64,20 @@ async def orders(bare: Place) -> AsyncIterator[Place]:
     bare.store.make_stream(NAME)
     await bare.gateway()
     return bare
+
+
+async def test_nothing_is_kept_of_functions_that_are_gone(orders: Place) -> None:
+    """Each left its revision behind, the code in it included, in every gateway and for ever."""
+    books = orders.gateways[0]._streams
+    for name in ("one", "two"):
+        orders.store.functions[name] = reader(name)
+        orders.store.announce(Topic.FUNCTION, name)
+    await orders.until(lambda: {"one", "two"} <= books._triggers.keys())
+    await orders.until(lambda: books._free_since)
+    for name in ("one", "two"):
+        del orders.store.functions[name]
+        orders.store.announce(Topic.FUNCTION, name)
+    await orders.until(lambda: not books._triggers)
 
 
 async def worker(place: Place, name: str = "a", of: str = "reads") -> FakeWorker:

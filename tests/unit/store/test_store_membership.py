@@ -24,7 +24,7 @@ async def test_replicas_come_and_go(store: Store) -> None:
 async def test_a_replica_lives_two_minutes_after_its_last_heartbeat(store: Store) -> None:
     await store.put_replica(replica("a"))
     await store._link.call("EXPIRE", "stoker:replica:a", 3)
-    await store.heartbeat_replicas(["a", "ghost"])
+    assert await store.heartbeat_replicas(["a", "ghost"]) == {"ghost"}
     assert 118 <= await store._link.call("TTL", "stoker:replica:a") <= 120
     assert set(await store.list_replicas()) == {"a"}
 
@@ -32,14 +32,14 @@ async def test_a_replica_lives_two_minutes_after_its_last_heartbeat(store: Store
 async def test_a_heartbeat_does_not_bring_back_what_expired(store: Store) -> None:
     await store.put_replica(replica("a"))
     await store._link.call("DEL", "stoker:replica:a")
-    await store.heartbeat_replicas(["a"])
+    assert await store.heartbeat_replicas(["a"]) == {"a"}
     assert await store.list_replicas() == {}
     assert await store._link.call("SMEMBERS", "stoker:replicas") == set()
 
 
 async def test_heartbeats_of_nothing_ask_nothing(store: Store) -> None:
     await store.close()
-    await store.heartbeat_replicas([])
+    assert await store.heartbeat_replicas([]) == set()
 
 
 async def test_demand_is_per_gateway_and_expires(store: Store) -> None:
