@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from stoker.models.manifest import Manifest
 from stoker.models.tokens import Ids, Tokens, blocks, padded
+from stoker.nouns.errors import BadRequest, HandlerFailed
 
 if TYPE_CHECKING:
     from stoker.models.tasks.adapters import Adapters
@@ -73,6 +74,8 @@ class Model:
 
         Raises:
             TypeError: ``texts`` is a string, or holds something else than strings.
+            BadRequest: a text has no tokens: it is empty, and the tokenizer adds none of its own.
+            HandlerFailed: a vector is not of numbers, as after an overflow in fp16.
         """
         if isinstance(texts, str):
             raise TypeError("encode takes a list of texts, was one str")
@@ -80,6 +83,18 @@ class Model:
         if not texts:
             return vectors
         rows = self._tokens.ids(texts)
+        if not all(rows):
+            raise BadRequest("the input is an empty text, which has no tokens")
         for group in blocks([len(row) for row in rows], self._session.block_tokens):
             vectors[group] = self._session.run(*padded([rows[index] for index in group]))
+        if np.isnan(vectors).any():
+            raise no_numbers(self.manifest)
         return vectors
+
+
+def no_numbers(manifest: Manifest) -> HandlerFailed:
+    """The error of an answer that is NaN, which JSON would tell as null, as if that were one."""
+    return HandlerFailed(
+        f"the model ({manifest.quantization}, dtype {manifest.dtype}) got NaN of this input, which "
+        "is no answer; what overflows in fp16 does not in STOKER_DTYPE=bf16 or fp32"
+    )

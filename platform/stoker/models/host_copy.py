@@ -9,6 +9,7 @@ one copy (`stoker.models.staging`).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Iterator
@@ -168,6 +169,10 @@ def _pin(found: Staging) -> None:
     status = runtime.cudaHostRegister(whole.data_ptr(), whole.nbytes, 0)
     if int(status) != 0:
         log.warning("the host copy of the weights could not be pinned (CUDA error %s)", status)
+        # The runtime keeps the error until it is asked, and torch asks after every kernel: the next
+        # one, some request's, would be blamed for it.
+        with contextlib.suppress(RuntimeError):
+            torch.ones(1, device="cuda")
 
 
 def _storages(module: torch.nn.Module) -> Iterator[torch.Tensor]:

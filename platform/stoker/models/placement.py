@@ -130,7 +130,7 @@ def _device_map(module: PreTrainedModel, settings: ModelSettings) -> dict[str, A
         check_device_map(module, devices)
         return devices
     memory = get_max_memory()
-    if declared in ("balanced", "balanced_low_0"):
+    if declared != "sequential":  # "auto" is "balanced", as in transformers
         memory = get_balanced_memory(
             module, memory, no_split_module_classes=whole, low_zero=declared == "balanced_low_0"
         )

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -78,8 +79,9 @@ _OPTIONAL: dict[ZygoteKind, tuple[str, ...]] = {
 
 _ON_A_CPU = ("bitsandbytes",)
 """A second, and six on a busy machine, of every wake of an nf4 or fp4 model. Not where torch can
-use a card: these ask CUDA for its capability while they are imported, and choose their kernels by
-the answer, so that only the worker that has the card may import them."""
+use a card: these choose their kernels by the cards that they see while they are imported, so that
+only the worker that has the card may import them."""
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 CARDS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 """One of them is there on a machine that has cards. Looked for, because to ask could start CUDA."""
 
@@ -99,15 +101,34 @@ def preimport(kind: ZygoteKind) -> list[str]:
     Raises:
         PreimportError: a required package is missing or broken.
     """
-    done = [_required(kind, name) for name in _REQUIRED[kind]]
-    done += [name for name in _OPTIONAL[kind] if _optional(name)]
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        if not uses_cards(torch):
+    with no_card_in_sight():
+        done = [_required(kind, name) for name in _REQUIRED[kind]]
+        done += [name for name in _OPTIONAL[kind] if _optional(name)]
+        torch = sys.modules.get("torch")
+        if torch is not None and not uses_cards(torch):
             done += [name for name in _ON_A_CPU if _optional(name)]
+    if torch is not None:
         # Before any op: one op on several threads here hangs every child that uses threads.
         torch.set_num_threads(1)
     return done
+
+
+@contextlib.contextmanager
+def no_card_in_sight() -> Iterator[None]:
+    """Within it CUDA would find no card, and torch says so without starting it.
+
+    transformers imports torchao where it is installed, which asks a card for its capability while
+    it is imported; and whatever else does so in a later version.
+    """
+    before = os.environ.get(_VISIBLE)
+    os.environ[_VISIBLE] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_VISIBLE]
+        else:
+            os.environ[_VISIBLE] = before
 
 
 def uses_cards(torch: ModuleType) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from stoker.models.encoder import Model
 from stoker.models.fidelity import check, compare
 from stoker.models.manifest import Manifest
-from stoker.nouns.errors import UnusableModel
+from stoker.nouns.errors import BadRequest, HandlerFailed, UnusableModel
 from stoker.nouns.settings import Quantization, Task
 
 
@@ -87,3 +87,22 @@ def test_a_checkpoint_that_answers_otherwise_is_refused_with_what_to_take_instea
 def test_a_checkpoint_that_answers_alike_passes():
     one = np.array([[0.6, 0.8]], dtype=np.float32)
     check(compare(one, one), Quantization.INT8)
+
+
+def test_a_text_without_a_token_is_refused_whoever_is_beside_it(model):
+    """Alone it was an error of the model's; beside others a vector of zeros."""
+    for texts in ([""], ["", "a"]):
+        with pytest.raises(BadRequest, match="has no tokens"):
+            model.encode(texts)
+
+
+def test_a_vector_that_is_no_numbers_is_an_error_and_no_answer(model, session, monkeypatch):
+    """fp16 ends at 65504; what passes it is NaN a layer later, and null in JSON."""
+
+    def overflown(ids, mask):
+        return np.where(ids[:, :1] == ord("x"), np.nan, 1.0) * np.ones((len(ids), 2), np.float32)
+
+    monkeypatch.setattr(session, "run", overflown)
+    assert model.encode(["a", "b"]).tolist() == [[1.0, 1.0]] * 2
+    with pytest.raises(HandlerFailed, match="got NaN of this input"):
+        model.encode(["a", "x"])

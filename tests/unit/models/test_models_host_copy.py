@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from stoker.models import host_copy  # noqa: E402
 from stoker.models.host_copy import HostCopy  # noqa: E402
 
 pytestmark = pytest.mark.models
@@ -80,3 +83,21 @@ def test_the_parts_of_quantized_weights_travel_too() -> None:
         copy.sleep()
         copy.wake()
         assert torch.equal(module(ids), before)
+
+
+def test_memory_that_cannot_be_pinned_is_no_later_request_s_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CUDA keeps what it refused until somebody asks, and torch asks after each kernel."""
+    kept = [2]
+
+    def kernel(*_: object, **__: object) -> None:
+        if kept and kept.pop():
+            raise RuntimeError("CUDA error: out of memory")
+
+    runtime = SimpleNamespace(cudaHostRegister=lambda _at, _bytes, _flags: kept[0])
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    monkeypatch.setattr(torch, "ones", kernel)
+    host_copy._pin(SimpleNamespace(map=bytearray(64)))
+    assert "could not be pinned (CUDA error 2)" in caplog.text
+    kernel()

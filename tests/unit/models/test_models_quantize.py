@@ -15,8 +15,9 @@ import transformers
 from kernels import Kernels
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny import bert, llama
+from tiny import LLAMA, bert, llama
 
+from stoker.models import placement
 from stoker.models.device import Target
 from stoker.models.load import load, load_module
 from stoker.models.prepare import prepare
@@ -454,3 +455,18 @@ def test_int8_by_int8_is_the_same_whatever_the_cpu_multiplies_them_with(monkeypa
         )
         answers.append(layer(x))
     torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("how", "used"), [("auto", {0, 1}), ("balanced", {0, 1}), ("sequential", {0})]
+)
+def test_a_worker_s_devices_share_a_model_unless_they_are_to_be_filled_in_turn(
+    monkeypatch, how, used
+):
+    """The ledger promises as much on each: filled in turn, the first would hold all of it."""
+    room = {0: 1 << 30, 1: 1 << 30, "cpu": 1 << 30}
+    monkeypatch.setattr("accelerate.utils.get_max_memory", lambda *_: dict(room))
+    config = transformers.LlamaConfig(**LLAMA | {"num_hidden_layers": 16})
+    module = transformers.LlamaForCausalLM(config)
+    devices = placement._device_map(module, declare("m", DEVICE_MAP=how))
+    assert set(devices.values()) == used

@@ -625,6 +625,8 @@ def test_the_models_are_listed(function):
         ({"messages": []}, 400, "messages"),
         ({"messages": [{"role": "user"}]}, 400, "must be a text, or a chat"),
         ({"n": 2}, 400, "n: 2 is not supported"),
+        ({"logprobs": 0}, 400, "logprobs: 0 is not supported"),
+        ({"n": True}, 400, "n: True is not supported"),
         ({"tools": [{"type": "function"}]}, 400, "tools"),
         ({"max_tokens": 0}, 400, "max_tokens"),
         ({"max_tokens": 500}, 400, "the model's context is 96"),

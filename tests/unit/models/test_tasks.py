@@ -13,7 +13,7 @@ import tiny_tasks
 from stoker.models.oip.tensor import Tensor, texts_tensor
 from stoker.models.tasks import open_task
 from stoker.models.torch_session import TorchSession
-from stoker.nouns.errors import BadRequest, UnusableModel
+from stoker.nouns.errors import BadRequest, HandlerFailed, UnusableModel
 from stoker.nouns.settings import ModelSettings, Task
 
 pytestmark = pytest.mark.models
@@ -258,3 +258,22 @@ def test_more_runs_at_once_on_a_card_where_a_call_costs_as_much_for_few(tmp_path
     groups = list(on_card._groups([on_card.read("cat " * 30, on_card.options({}))] * 100, None))
     assert [len(group) for group in groups] == [100]
     assert TorchSession(on_card._module, "mean").block_tokens == 8192
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_the_input_that_has_them(
+    classifier, monkeypatch
+):
+    forward = classifier._module.forward
+
+    def overflown(**inputs):
+        output = forward(**inputs)
+        output.logits[(inputs["input_ids"] == unknown).any(1)] = float("nan")
+        return output
+
+    options = classifier.options({})
+    items = [classifier.read(text, options) for text in ("good", "bad")]
+    unknown = items[1]["input_ids"][1]
+    monkeypatch.setattr(classifier._module, "forward", overflown)
+    good, bad = classifier.run(items, options)
+    assert sum(one["score"] for one in good) == pytest.approx(1)
+    assert isinstance(bad, HandlerFailed)

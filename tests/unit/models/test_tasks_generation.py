@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 import tiny_tasks
 from stoker.models.tasks import open_task
 from stoker.models.tasks.generating import Writer
+from stoker.models.tasks.reading import Reading
 from stoker.models.tasks.steps import at_once
 from stoker.models.tasks.writing import Writing, _unsure
 from stoker.nouns.errors import BadRequest
@@ -321,9 +322,9 @@ def sentencepiece(folder):
 def test_what_goes_on_a_text_keeps_the_space_before_it(model, tmp_path):
     writer = Writer(model._writer._module, sentencepiece(tmp_path))
     assert writer.decoded([3, 4]) == "the ball"
-    assert writer.behind([1, 3, 4])([5, 6, 3]) == " votes the"
-    assert writer.behind([1, 3, 4])([6]) == "s"
-    told = Writing([1, 3, 4], 2, writer.behind([1, 3, 4]), before="the ball")
+    assert Reading(writer.decoded, [1, 3, 4])([5, 6, 3]) == " votes the"
+    assert Reading(writer.decoded, [1, 3, 4])([6]) == "s"
+    told = Writing([1, 3, 4], 2, Reading(writer.decoded, [1, 3, 4]), before="the ball")
     told.take(5, ())
     told.take(7, ())
     assert told.before + told.text == "the ball vote."
@@ -367,3 +368,31 @@ def test_what_the_checkpoint_wishes_for_nobody_has_asked(model, tmp_path):
 def test_next_to_no_temperature_takes_the_likeliest_and_divides_nothing_by_zero(model, temperature):
     cold = model(["hello"], {"max_new_tokens": 5, "temperature": temperature, "seed": 3})
     assert cold == model(["hello"], {"max_new_tokens": 5})
+
+
+def lossy(tokens):
+    return bytes(tokens).decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        list("a letter of four, 😀, and of three, €, again and again; ".encode() * 20),
+        [0xF0, 0x9F, 0x98, 0x41, 0xFF, 0xE2, 0x82] * 60,
+        [0x80] * 300,
+    ],
+)
+def test_text_that_is_read_as_it_comes_is_what_it_is_read_at_once(tokens):
+    seen = []
+    reading = Reading(lambda part: seen.append(len(part)) or lossy(part))
+    for end in range(1, len(tokens) + 1):
+        assert reading(tokens[:end]) == lossy(tokens[:end])
+    assert max(seen) < 100, "the whole is not read again at each token"
+
+
+def test_a_word_that_spans_tokens_is_not_cut_where_it_is_settled(model, tmp_path):
+    decoded = Writer(model._writer._module, sentencepiece(tmp_path)).decoded
+    tokens = [3, 4, 6, 5, 6, 7] * 40
+    reading = Reading(decoded)
+    for end in range(1, len(tokens) + 1):
+        assert reading(tokens[:end]) == decoded(tokens[:end])

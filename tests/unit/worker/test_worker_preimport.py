@@ -65,19 +65,37 @@ def test_whether_torch_uses_cards_is_found_without_asking_them(
     assert preimport.uses_cards(torch) is expected
 
 
-def test_what_asks_cuda_while_it_is_imported_is_left_to_the_worker_that_has_the_card() -> None:
-    """bitsandbytes asks every card that it sees for its capability: no fork would follow."""
-    code = (
-        "import sys, pathlib, torch\n"
-        "from stoker.nouns.launch import ZygoteKind\n"
-        "from stoker.worker import preimport\n"
-        "preimport.CARDS = (pathlib.Path('/'),)\n"
-        "torch.version.cuda = '13.0'\n"
-        "preimport.preimport(ZygoteKind.TORCH)\n"
-        "assert 'stoker.models.quantize.linears' in sys.modules\n"
-        "assert 'bitsandbytes' not in sys.modules\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **ENVIRONMENT}, capture_output=True
-    )
+ON_A_MACHINE_WITH_A_CARD = """
+import os, sys, pathlib, torch
+from stoker.nouns.launch import ZygoteKind
+from stoker.worker import preimport
+
+def started():
+    raise AssertionError("CUDA was started")
+
+torch.version.cuda = "13.0"
+torch.cuda.is_available = lambda: os.environ.get("CUDA_VISIBLE_DEVICES", "0") != ""
+torch.cuda._lazy_init = started
+preimport.CARDS = (pathlib.Path("/"),)
+preimport.preimport(ZygoteKind.TORCH)
+assert torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES") == VISIBLE
+assert "torchao" in sys.modules, "transformers imports it no more: this test shows nothing"
+assert "bitsandbytes" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("visible", [None, "GPU-1"])
+def test_a_machine_s_cards_are_left_to_the_workers_whatever_is_imported(
+    visible: str | None,
+) -> None:
+    """torchao and bitsandbytes ask the cards that they see while they are imported.
+
+    The one would start CUDA, after which no fork is possible; the other would choose its kernels.
+    """
+    env = {**os.environ, **ENVIRONMENT}
+    env.pop("CUDA_VISIBLE_DEVICES", None)
+    if visible is not None:
+        env["CUDA_VISIBLE_DEVICES"] = visible
+    code = f"VISIBLE = {visible!r}\n{ON_A_MACHINE_WITH_A_CARD}"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()

@@ -124,7 +124,7 @@ def read(kind: type[R], document: Mapping[str, Any]) -> R:
     kept = {}
     for name, value in document.items():
         if name in _NEUTRAL:
-            if value not in _NEUTRAL[name]:
+            if not any(_same(value, neutral) for neutral in _NEUTRAL[name]):
                 raise BadRequest(f"{name}: {value!r:.60} is not supported; leave it out")
         elif name not in _IGNORED:
             kept[name] = value
@@ -132,6 +132,11 @@ def read(kind: type[R], document: Mapping[str, Any]) -> R:
         return kind.model_validate(kept)
     except ValidationError as exc:
         raise BadRequest("; ".join(dict.fromkeys(map(_in_words, exc.errors())))) from exc
+
+
+def _same(value: Any, neutral: Any) -> bool:
+    """Python has 0 equal to False, and ``logprobs: 0`` asks for something."""
+    return bool(value == neutral) and isinstance(value, bool) == isinstance(neutral, bool)
 
 
 def _in_words(error: Any) -> str:

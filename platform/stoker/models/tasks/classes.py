@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from pydantic import Field
 
+from stoker.models.encoder import no_numbers
+from stoker.models.manifest import Manifest
 from stoker.models.oip.tensor import Tensor, TensorSpec, texts_tensor
 from stoker.models.tasks.parameters import Parameters
 
@@ -36,15 +38,22 @@ class ClassParameters(Parameters):
 class Labels:
     """The labels of a model."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, manifest: Manifest) -> None:
+        self._manifest = manifest
         self._default = _function(config)
         self.names = [str(config.id2label[index]) for index in range(config.num_labels)]
 
     def results(
         self, logits: torch.Tensor, options: ClassParameters
     ) -> list[list[dict[str, object]]]:
-        """For each row its labels with scores, the best first."""
+        """For each row its labels with scores, the best first.
+
+        Raises:
+            HandlerFailed: the model got NaN.
+        """
         scores = _scored(logits.float(), options.function_to_apply or self._default)
+        if bool(scores.isnan().any()):
+            raise no_numbers(self._manifest)
         return [self._row(row, options.top_k) for row in scores.tolist()]
 
     def specs(self) -> tuple[TensorSpec, ...]:

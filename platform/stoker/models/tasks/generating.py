@@ -9,7 +9,7 @@ from stoker.models.placement import device_of
 from stoker.models.tasks.dice import Dice
 from stoker.models.tasks.generation_parameters import GenerationParameters
 from stoker.models.tasks.steps import Steps
-from stoker.models.tasks.writing import Decode, Writing
+from stoker.models.tasks.writing import Writing
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _LEAST_TEMPERATURE = 0.01
 """Below it the likeliest token is all there is, and divided by much less its logit is infinite."""
-_BEFORE = 8
-"""Tokens of a prompt that are read together with what follows."""
 
 
 class _Rows(NamedTuple):
@@ -64,21 +62,6 @@ class Writer:
     def decoded(self, tokens: list[int]) -> str:
         """The text of tokens; a letter that is not whole yet is U+FFFD at its end."""
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
-
-    def behind(self, prompt: list[int]) -> Decode:
-        """`decoded`, of tokens that go on a text.
-
-        Read by themselves they would lose the space before their first word (SentencePiece), or
-        show that they begin within one (WordPiece).
-        """
-        last = prompt[-_BEFORE:]
-        before = self.decoded(last)
-
-        def decode(tokens: list[int]) -> str:
-            whole = self.decoded([*last, *tokens])
-            return whole[len(before) :] if whole.startswith(before) else self.decoded(tokens)
-
-        return decode
 
     def write(
         self, texts: Sequence[Writing], wishes: GenerationParameters, dice: Dice

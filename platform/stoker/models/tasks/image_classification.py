@@ -39,7 +39,7 @@ class ImageClassification(TaskBase["torch.Tensor", ClassParameters]):
         self._module = module
         self._device = device_of(module)
         self._processor = _processor(folder, trust=manifest.trust_remote_code)
-        self._labels = Labels(module.config)
+        self._labels = Labels(module.config, manifest)
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:

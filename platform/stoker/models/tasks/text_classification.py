@@ -46,7 +46,7 @@ class TextClassification(TaskBase["BatchEncoding", TextClassParameters]):
         super().__init__(manifest, folder, adapters)
         self._module = module
         self._texts = Texts(folder, module, trust=manifest.trust_remote_code)
-        self._labels = Labels(module.config)
+        self._labels = Labels(module.config, manifest)
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:

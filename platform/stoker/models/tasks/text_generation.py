@@ -12,11 +12,12 @@ from stoker.models.oip.tensor import Tensor, TensorSpec, texts_tensor
 from stoker.models.tasks.adapters import Adapters
 from stoker.models.tasks.generating import Writer
 from stoker.models.tasks.generation_parameters import GenerationParameters
+from stoker.models.tasks.reading import Reading
 from stoker.models.tasks.scoring import score
 from stoker.models.tasks.steps import Steps, at_once
 from stoker.models.tasks.task import TaskBase
 from stoker.models.tasks.texts import Texts
-from stoker.models.tasks.writing import Decode, Piece, Writing
+from stoker.models.tasks.writing import Piece, Writing
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.settings import Task
 
@@ -67,19 +68,19 @@ class TextGeneration(TaskBase[Writing, GenerationParameters]):
 
     def read(self, value: Any, options: GenerationParameters) -> Writing:
         """See `TaskModel`."""
-        decode: Decode = self._writer.decoded
         if isinstance(value, str):
             ids = list(self._texts.tokenizer(value, verbose=False)["input_ids"])
-            decode = self._writer.behind(ids)
+            reading = Reading(self._writer.decoded, ids)
         else:
             ids = self._chat(value.get("messages") if isinstance(value, dict) else value)
+            reading = Reading(self._writer.decoded)
         if not ids:
             raise BadRequest("the input is an empty text, which has no tokens")
         whole = options.return_full_text and isinstance(value, str)
         return Writing(
             ids,
             self._room(len(ids), 1 if options.score else options.max_new_tokens),
-            decode,
+            reading,
             stop=options.stop,
             before=value if whole else "",
         )

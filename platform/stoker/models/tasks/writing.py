@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from stoker.models.tasks.dice import Dice
-
-Decode = Callable[[list[int]], str]
+from stoker.models.tasks.reading import Decode
 
 
 class Piece(NamedTuple):
