@@ -71,6 +71,7 @@ class Controller:
         self._lost = False
         self._after_loss = False
         self._rewound = False
+        self._announced = 0
         self._stopping = False
 
     @property
@@ -156,8 +157,6 @@ class Controller:
                 match event.topic:
                     case Topic.LOST:
                         self._lost = self._after_loss = True
-                    case Topic.REWOUND:
-                        self._rewound = True
                     case Topic.RESYNC:
                         self._lost, self._missed = False, True
                         await self._read_all()
@@ -171,11 +170,12 @@ class Controller:
                 log.info("the store went away while %s was read: %s", event.name or "all", exc)
 
     async def _read_all(self) -> None:
-        """Reads everything, when something was missed.
+        """Reads everything, when something was missed or the store has forgotten something.
 
         Raises:
             StoreUnavailable: it stays missed; the next tick tries again.
         """
+        await self._has_forgotten()
         if not self._missed or self._lost:
             return  # Whether it is the store that it was, is known once the watch is back.
         # Before the records: code that is there already is not that of a function created since.
@@ -183,10 +183,21 @@ class Controller:
         functions = await self._store.list_functions()
         unreadable = self._store.unreadable_functions()
         replicas = await self._store.list_replicas()
+        if await self._has_forgotten():
+            return  # While it was read: the next tick reads it anew.
         self._events.put_nowait(
             Snapshot(functions, replicas, self._after_loss, self._rewound, unreadable, code)
         )
         self._missed = self._after_loss = self._rewound = False
+
+    async def _has_forgotten(self) -> bool:
+        """The store came back empty, or as it was a while ago. Nothing tells but its count."""
+        before, self._announced = self._announced, await self._store.announced()
+        if self._announced >= before:
+            return False
+        log.warning("the store holds less than it did: %d after %d", self._announced, before)
+        self._rewound = self._missed = True
+        return True
 
     async def _observe_time(
         self, every_s: float, act: Callable[[], Coroutine[Any, Any, None]]

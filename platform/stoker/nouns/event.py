@@ -13,9 +13,6 @@ class Topic(StrEnum):
     """The watcher may have missed changes (start, or a loss of connection): read everything."""
     LOST = "lost"
     """The connection to the store is gone; a RESYNC follows when it is back."""
-    REWOUND = "rewound"
-    """The store has forgotten what it had announced: it came back empty, or as it was a while ago.
-    A RESYNC follows."""
     FUNCTION = "function"
     """A function was written or deleted; ``name`` is its name."""
     REPLICA = "replica"

@@ -23,7 +23,6 @@ RETRY_MOST_S = 1.0
 
 RESYNC = StoreEvent(Topic.RESYNC)
 LOST = StoreEvent(Topic.LOST)
-REWOUND = StoreEvent(Topic.REWOUND)
 
 
 class Subscription:
@@ -31,13 +30,9 @@ class Subscription:
 
     Redis-py would reconnect by itself and hide the loss; it is built here without retries, and
     any error ends this subscription for good.
-
-    Attributes:
-        heard: the highest sequence number that the store was seen to have.
     """
 
-    def __init__(self, link: Link, pubsub: PubSub, heard: int) -> None:
-        self.heard = heard
+    def __init__(self, link: Link, pubsub: PubSub) -> None:
         self._link = link
         self._pubsub = pubsub
         self._last: int | None = None
@@ -51,8 +46,7 @@ class Subscription:
             StoreUnavailable: unreachable, or by now another home's.
         """
         await link.claim_home()
-        heard = int(await link.call("GET", keys.SEQUENCE) or 0)
-        subscription = cls(link, link.subscriber(), heard)
+        subscription = cls(link, link.subscriber())
         try:
             async with link.guarded():
                 await subscription._pubsub.subscribe(keys.EVENTS)
@@ -65,8 +59,6 @@ class Subscription:
 
     async def events(self) -> list[StoreEvent]:
         """Waits for the next announcement; with a RESYNC before it when some were missed.
-
-        With a REWOUND before that when it bears a number that was there before.
 
         Raises:
             StoreUnavailable: the connection is gone or hangs.
@@ -88,17 +80,12 @@ class Subscription:
     def _read(self, data: bytes) -> list[StoreEvent]:
         number, topic, name = data.decode().split(" ", 2)
         sequence, last = int(number), self._last
-        self._last = self.heard = sequence
-        event = StoreEvent(Topic(topic), name)
-        if last is None or sequence == last + 1:
-            return [event]
-        if sequence <= last:
-            log.warning(
-                "the store has forgotten what it had announced: %d after %d", sequence, last
-            )
-            return [REWOUND, RESYNC, event]
-        log.warning("announcements %d to %d were missed", last + 1, sequence - 1)
-        return [RESYNC, event]
+        self._last = sequence
+        events = [StoreEvent(Topic(topic), name)]
+        if last is not None and sequence != last + 1:
+            log.warning("announcements %d to %d were missed", last + 1, sequence - 1)
+            events.insert(0, RESYNC)
+        return events
 
     async def _receive(self, timeout_s: float) -> dict[str, Any]:
         message: dict[str, Any] | None = await self._pubsub.get_message(timeout=timeout_s)
@@ -119,23 +106,19 @@ class Announcements:
         """Every announced change, from now on, until cancelled or the store is closed.
 
         First RESYNC. When the connection is lost: LOST once, then RESYNC when it is back. When
-        announcements were missed: RESYNC; after a REWOUND when the store knows less than it did.
-        Level-triggered: on receipt, read the named thing.
+        announcements were missed: RESYNC. Level-triggered: on receipt, read the named thing.
         """
-        lost, told, wait_s, heard = False, "", RETRY_FIRST_S, 0
+        lost, told, wait_s = False, "", RETRY_FIRST_S
         while not self._link.closed.is_set():
             try:
                 subscription = await Subscription.open(self._link)
                 try:
                     lost, told, wait_s = False, "", RETRY_FIRST_S
-                    if subscription.heard < heard:
-                        yield REWOUND
                     yield RESYNC
                     while True:
                         for event in await subscription.events():
                             yield event
                 finally:
-                    heard = subscription.heard
                     await subscription.close()
             except StoreUnavailable as error:
                 if self._link.closed.is_set():
@@ -148,6 +131,10 @@ class Announcements:
                     yield LOST
             await self._pause(wait_s)
             wait_s = min(RETRY_MOST_S, wait_s * 2)
+
+    async def announced(self) -> int:
+        """How much was announced, ever: it only grows, unless the store forgets."""
+        return int(await self._link.call("GET", keys.SEQUENCE) or 0)
 
     async def _pause(self, seconds: float) -> None:
         try:

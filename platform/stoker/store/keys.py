@@ -4,7 +4,8 @@
 Key                                      Type    TTL       Written by: what
 =======================================  ======  ========  ======================================
 ``stoker:home``                          string  none      the first to connect: the home's id
-``stoker:sequence``                      string  none      every announcement: +1; gaps are losses
+``stoker:sequence``                      string  none      every announcement: +1; gaps are losses,
+                                                           less than before: Redis forgot
 ``stoker:events``                        pubsub  --        announcements: ``<seq> <topic> <name>``
 ``stoker:functions``                     hash    none      API, controller: name → FunctionRecord
 ``stoker:projects``                      hash    none      API: name → project document

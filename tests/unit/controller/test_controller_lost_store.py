@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fake_store import FakeStore
 from stoker.controller.controller import Controller
-from stoker.controller.happenings import FunctionSeen, Snapshot
+from stoker.controller.happenings import Snapshot
 from stoker.controller.settings import ControllerSettings
-from stoker.nouns.event import Topic
 from stoker.nouns.home import Home
 from stoker.nouns.record import FunctionRecord, FunctionState, Revision
 from stoker.nouns.rollout import CANARY_ANNOTATION
@@ -137,38 +137,90 @@ def test_a_step_of_a_deployment_that_the_store_never_shows_is_taken_again(
 # The shell
 
 
-async def read_until_known(controller: Controller, store: FakeStore, *topics: Topic) -> Snapshot:
-    """What it makes of a store that told these before."""
-    for topic in topics:
-        store.announce(topic)
-    while True:
-        event = await controller._events.get()
+class Forgetful(FakeStore):
+    """Counts what it announces, until it forgets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 9
+
+    async def announced(self) -> int:
+        return self.count
+
+    def unreadable_functions(self) -> frozenset[str]:
+        return frozenset()
+
+    async def read_demand(self) -> dict[str, Any]:
+        return {}
+
+    async def heartbeat_replicas(self, ids: list[str]) -> set[str]:
+        return set(ids) - self.replicas.keys()
+
+
+def controller_of(store: Any, tmp_path: Any) -> Controller:
+    return Controller(store, Home(tmp_path), ControllerSettings(devices="cpu"))
+
+
+async def snapshots(controller: Controller) -> list[Snapshot]:
+    """What a tick makes of the store."""
+    await controller._tick()
+    told = []
+    while not controller._events.empty():
+        event = controller._events.get_nowait()
         if isinstance(event, Snapshot):
-            return event
-        assert not isinstance(event, FunctionSeen)
+            told.append(event)
+    return told
 
 
-async def test_the_snapshot_says_that_the_store_forgot(tmp_path: Any) -> None:
-    import asyncio
+async def test_a_store_that_forgot_is_noticed_at_the_next_tick(tmp_path: Any) -> None:
+    """Nobody announces it: gateways refused every name until somebody deployed something."""
+    store = Forgetful()
+    controller = controller_of(store, tmp_path)
+    assert await snapshots(controller) == []
+    store.count = 10
+    assert await snapshots(controller) == []
+    store.count = 1
+    (told,) = await snapshots(controller)
+    assert told.rewound
+    assert await snapshots(controller) == []
 
-    store: Any = FakeStore()
-    store.unreadable_functions = frozenset
-    controller = Controller(store, Home(tmp_path), ControllerSettings(devices="cpu"))
-    watching = asyncio.create_task(controller._observe_store())
-    async with asyncio.timeout(20):
-        assert not (await read_until_known(controller, store)).rewound
-        topics = (Topic.LOST, Topic.REWOUND, Topic.RESYNC)
-        assert (await read_until_known(controller, store, *topics)).rewound
-        assert not (await read_until_known(controller, store, Topic.RESYNC)).rewound
-    watching.cancel()
+
+async def test_replicas_that_a_store_forgot_with_all_else_are_no_reason_to_delete(
+    tmp_path: Any,
+) -> None:
+    store = Forgetful()
+    controller = controller_of(store, tmp_path)
+    await snapshots(controller)
+    world = SimpleNamespace(replicas={"r1": None})
+    controller._reconciler = SimpleNamespace(world=world)  # type: ignore[assignment]
+    store.count = 0
+    await controller._heartbeat()
+    (told,) = await snapshots(controller)
+    assert told.rewound
 
 
 async def test_while_the_watch_is_lost_nothing_is_read_that_could_be_another_redis(
     tmp_path: Any,
 ) -> None:
-    store: Any = FakeStore()
-    store.unreadable_functions = frozenset
-    controller = Controller(store, Home(tmp_path), ControllerSettings(devices="cpu"))
-    controller._missed = controller._lost = True
-    await controller._read_all()
-    assert controller._events.empty()
+    store = Forgetful()
+    controller = controller_of(store, tmp_path)
+    await snapshots(controller)
+    store.count, controller._lost = 0, True
+    assert await snapshots(controller) == []
+    controller._lost = False
+    (told,) = await snapshots(controller)
+    assert told.rewound, "what it saw meanwhile is not forgotten"
+
+
+async def test_a_store_that_forgets_while_it_is_read_is_read_again(tmp_path: Any) -> None:
+    class ForgetsInBetween(Forgetful):
+        async def list_functions(self) -> dict[str, FunctionRecord]:
+            self.count = 1
+            return await super().list_functions()
+
+    store = ForgetsInBetween()
+    controller = controller_of(store, tmp_path)
+    controller._missed = True
+    assert await snapshots(controller) == []
+    (told,) = await snapshots(controller)
+    assert told.rewound

@@ -32,6 +32,11 @@ class FadingStore:
     async def list_functions(self) -> dict[str, Any]:
         return {}
 
+    async def announced(self) -> int:
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return 0
+
     def unreadable_functions(self) -> frozenset[str]:
         return frozenset({"odd"})
 

@@ -12,7 +12,6 @@ from stoker.nouns.record import FunctionRecord, ReplicaRecord
 from stoker.store import Store
 
 RESYNC, LOST = StoreEvent(Topic.RESYNC), StoreEvent(Topic.LOST)
-REWOUND = StoreEvent(Topic.REWOUND)
 
 
 class Watcher:
@@ -128,39 +127,21 @@ async def test_a_redis_that_came_back_empty_is_this_homes_again_and_it_is_said(
     assert await watcher.next() == LOST
     redis.forget_everything()
     redis.start()
-    assert await watcher.next() == REWOUND
     assert await watcher.next() == RESYNC
     assert await store.list_functions() == {}
     assert "came back empty" in caplog.text
 
 
-async def test_a_redis_that_is_emptied_while_it_runs_is_noticed_at_the_next_announcement(
-    store: Store, watcher: Watcher
+async def test_what_was_announced_is_counted_and_only_a_store_that_forgot_counts_less(
+    store: Store,
 ) -> None:
+    assert await store.announced() == 0
     for name in "ab":
         await store.ask_wake(name)
-        await watcher.next()
+    assert await store.announced() == 2
     await store._link.call("FLUSHALL")
     await store.ask_wake("c")
-    assert [await watcher.next() for _ in range(3)] == [
-        REWOUND,
-        RESYNC,
-        StoreEvent(Topic.WAKE, "c"),
-    ]
-
-
-async def test_somebody_who_announces_before_the_watch_is_back_hides_no_loss(
-    store: Store, watcher: Watcher, redis: RealRedis
-) -> None:
-    for name in "abc":
-        await store.ask_wake(name)
-        await watcher.next()
-    redis.kill()
-    assert await watcher.next() == LOST
-    redis.forget_everything()
-    redis.start()
-    await store.create_function(FunctionRecord(name="sooner"))
-    assert await watcher.next() == REWOUND
+    assert await store.announced() == 1
 
 
 async def test_a_redis_that_became_another_homes_stays_lost(
