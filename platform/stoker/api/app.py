@@ -77,7 +77,7 @@ def build_app(
         Page(),
         V3ioObjects(store),
     )
-    return Starlette(
+    app = Starlette(
         routes=[route for resource in resources for route in resource.routes()],
         middleware=[Middleware(PlainPath), Middleware(Guard, settings=settings)],
         exception_handlers={
@@ -88,6 +88,9 @@ def build_app(
         },
         lifespan=lifespan,
     )
+    # `PlainPath` takes the slash off that a redirect would put on: its client would go in circles.
+    app.router.redirect_slashes = False
+    return app
 
 
 class Resource(Protocol):

@@ -152,10 +152,10 @@ class Client:
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s)
         begun = False
         try:
-            connection.connect()
-            # Kept in hand: the connection lets go of it when the reply ends with its close.
-            stream: socket.socket = connection.sock
             with _sendable():
+                connection.connect()
+                # Kept in hand: the connection lets go of it when the reply ends with its close.
+                stream: socket.socket = connection.sock
                 connection.request(method, path, body, {**self._headers, **(headers or {})})
             response = connection.getresponse()
             if may_pause:

@@ -324,6 +324,13 @@ async def test_a_followed_log_masks_the_secret_of_a_revision_that_came_meanwhile
     await lines.aclose()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("path", ["/api/streams/a", "/api/v1", "/projects", "/api/v1/projects/"])
+async def test_no_path_is_redirected_to_itself(client: httpx.AsyncClient, path: str) -> None:
+    """A slash was put behind it, and taken off again when the client came back."""
+    for asked in (path, path.rstrip("/"), f"{path.rstrip('/')}/"):
+        assert (await client.get(asked)).status_code in (200, 404, 501), asked
+
+
 async def test_readiness_names_what_is_missing(make_client: MakeClient) -> None:
     reply = await make_client(snapshot=lambda: {"leading": False}).get("/readyz")
     assert reply.status_code == 503

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stoker.cli.client import Platform
+from stoker.cli.client import Client, Platform
 from stoker.cli.failure import Failure
 
 LARGE = 8 * 1024 * 1024
@@ -130,3 +130,8 @@ def test_an_address_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, url: s
     monkeypatch.setenv("STOKER_URL", url)
     with pytest.raises(Failure, match="STOKER_URL must be like"):
         Platform.find(None)
+
+
+def test_a_host_that_can_have_no_address_is_said() -> None:
+    with pytest.raises(Failure, match="no such request can be sent"):
+        Client("http://a..b:1").get("/")
