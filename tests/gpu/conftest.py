@@ -8,8 +8,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from live_platform import Platform
+from live_platform import Platform, platform_of_its_own
 from stoker.controller.devices import look
 from stoker.controller.nvml import Nvml
 from stoker.nouns.device import Device
@@ -36,14 +34,9 @@ def cards() -> tuple[Device, ...]:
 
 @pytest.fixture
 def platform(cards: tuple[Device, ...]) -> Iterator[Platform]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    made = Platform(folder)
-    made.up(devices="auto", zygotes=("plain", "torch"))
-    yield made
-    made.down()
-    made.client.close()
-    assert made.left() == []
-    shutil.rmtree(folder)
+    with platform_of_its_own() as made:
+        made.up(devices="auto", zygotes=("plain", "torch"))
+        yield made
 
 
 @pytest.fixture
