@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -21,6 +23,20 @@ def pytest_sessionstart() -> None:
     """
     for name in (*CLIENT_ENV, "COLUMNS", "LINES"):
         os.environ.pop(name, None)
+    with contextlib.suppress(ValueError):  # not of the main thread
+        signal.signal(signal.SIGTERM, _end_in_order)
+
+
+SESSION = os.getpid()
+
+
+def _end_in_order(number: int, _frame: object) -> None:
+    """Of a session that is terminated, by ``timeout`` for one, no platform and no folder stays."""
+    if os.getpid() == SESSION:
+        raise KeyboardInterrupt
+    # A test's child: ended as it would have been.
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -45,7 +45,13 @@ def home_of_its_own() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        eventually(lambda: _removed(folder))
+
+
+def _removed(folder: Path) -> bool:
+    """Whether the folder is gone: what is ending meanwhile may still write into it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 @contextmanager

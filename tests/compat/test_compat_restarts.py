@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from live_platform import Platform, eventually
+from live_platform import Platform, eventually, platform_of_its_own
 from stoker.app.processes import marked
 
 pytestmark = [pytest.mark.e2e, pytest.mark.mlrun]
@@ -27,19 +25,15 @@ SETTINGS: dict[str, Any] = {"zygotes": ("plain", "mlrun"), "devices": "sim:1x1Gi
 
 @pytest.fixture
 def platform() -> Iterator[Platform]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    made = Platform(folder / "h")
-    made.up(**SETTINGS)
-    yield made
-    made.down()
-    made.client.close()
-    shutil.rmtree(folder)
+    with platform_of_its_own() as made:
+        made.up(**SETTINGS)
+        yield made
 
 
 def run(platform: Platform, script: str) -> str:
     """A script of a client process of its own; what it printed."""
     assert platform.endpoints is not None
-    folder = platform.home.root.parent / "client"
+    folder = platform.home.root / "client"
     folder.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if "MLRUN" not in name}
     told = {"MLRUN_DBPATH": platform.endpoints.control_url, "HOME": str(folder)}

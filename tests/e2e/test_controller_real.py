@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from live_platform import eventually
+from live_platform import eventually, home_of_its_own
 from real_redis import answers
 from stoker.app.redis_server import redis_binary, redis_command, redis_url
 from stoker.controller.controller import Controller
@@ -67,13 +66,11 @@ ZERO = {
 
 @pytest.fixture
 def own_home() -> Iterator[Home]:
-    # Not tmp_path: pytest's is too long for the path of a unix socket.
-    root = tempfile.mkdtemp(prefix="stoker-")
-    home = Home.at(root)
-    for folder in (home.run, home.workers, home.redis_data, home.logs):
-        folder.mkdir(parents=True)
-    yield home
-    shutil.rmtree(root)
+    with home_of_its_own() as root:
+        home = Home.at(root)
+        for folder in (home.run, home.workers, home.redis_data, home.logs):
+            folder.mkdir(parents=True)
+        yield home
 
 
 @contextlib.contextmanager

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -20,7 +18,7 @@ import pytest
 import yaml
 
 import tiny_tasks
-from live_platform import Platform
+from live_platform import Platform, home_of_its_own, platform_of_its_own
 from stoker.cli.pack import pack_function
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.settings import ModelSettings, Task
@@ -52,14 +50,10 @@ def deploy(platform: Platform, folder: Path, config: str) -> None:
 
 @pytest.fixture(scope="module")
 def live() -> Iterator[Platform]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    platform = Platform(folder / "h")
-    platform.up()
-    deploy(platform, folder / "code", blocks("yaml")[0])
-    yield platform
-    platform.down()
-    platform.client.close()
-    shutil.rmtree(folder)
+    with home_of_its_own() as code, platform_of_its_own() as platform:
+        platform.up()
+        deploy(platform, code / "code", blocks("yaml")[0])
+        yield platform
 
 
 def ask(platform: Platform, path: str, body: Any = None, **headers: str) -> httpx.Response:

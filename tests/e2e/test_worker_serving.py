@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from live_platform import home_of_its_own
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.wire import Kind, frame
 from worker_client import BOUND_S, WorkerClient, ZygoteUnderTest, write_function
@@ -24,12 +23,12 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def zygote() -> Iterator[ZygoteUnderTest]:
-    # Not tmp_path: unix socket paths are short.
-    home = Path(tempfile.mkdtemp(prefix="stk-"))
-    zygote = ZygoteUnderTest(home)
-    yield zygote
-    zygote.stop()
-    shutil.rmtree(home)
+    with home_of_its_own() as home:
+        zygote = ZygoteUnderTest(home)
+        try:
+            yield zygote
+        finally:
+            zygote.stop()
 
 
 class Worker:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from live_platform import home_of_its_own
 from stoker.nouns.launch import WorkerLaunch
 from stoker.nouns.wire import Kind, frame
 from stoker.worker.preimport import CUDA_DEVICE
@@ -29,9 +28,8 @@ ECHO = "def handler(context, event):\n    return event.body\n"
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    home = Path(tempfile.mkdtemp(prefix="stk-"))
-    yield home
-    shutil.rmtree(home)
+    with home_of_its_own() as folder:
+        yield folder
 
 
 @pytest.fixture

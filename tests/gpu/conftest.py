@@ -9,8 +9,6 @@ import datetime
 import json
 import os
 import platform as machine
-import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from live_platform import Platform, eventually
+from live_platform import Platform, eventually, platform_of_its_own
 from real_card import DEVICES, REAL, SLACK, Card, Measured, cards_here, clear
 
 BOOT_S = 300.0
@@ -40,19 +38,11 @@ def cards() -> tuple[Card, ...]:
 @pytest.fixture(scope="session")
 def booted(cards: tuple[Card, ...]) -> Iterator[Platform]:
     """One platform for all tests, whose torch zygote has imported what it will fork."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    made = Platform(folder)
-    made.client.timeout, made.settles_within_s = 180, BUILT_S
-    try:
+    with platform_of_its_own() as made:
+        made.client.timeout, made.settles_within_s = 180, BUILT_S
         made.up(devices=DEVICES, zygotes=("plain", "torch"))
         eventually(made.home.zygote_socket("torch").exists, within_s=BOOT_S)
         yield made
-    finally:
-        made.down()
-        made.client.close()
-        left = made.left()
-        shutil.rmtree(folder)
-    assert left == []
 
 
 @pytest.fixture

@@ -6,14 +6,12 @@ import asyncio
 import errno
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from live_platform import home_of_its_own
 from stoker.app import child as child_module
 from stoker.app.child import SECRETS, Child
 from stoker.app.files import make_home
@@ -27,11 +25,10 @@ from stoker.nouns.home import Home
 
 @pytest.fixture
 def home() -> Iterator[Home]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    made = Home.at(folder)
-    make_home(made)
-    yield made
-    shutil.rmtree(folder)
+    with home_of_its_own() as folder:
+        made = Home.at(folder)
+        make_home(made)
+        yield made
 
 
 async def test_a_full_disk_or_no_descriptors_end_no_keeper(

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import errno
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from live_platform import home_of_its_own
 from stoker.controller.happenings import Happening, WorkerGone, WorkerStated
 from stoker.controller.worker_links import WorkerLinks
 from stoker.nouns.wire import Kind, frame
@@ -26,9 +25,8 @@ READY = frame(
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    yield made
-    shutil.rmtree(made)
+    with home_of_its_own() as made:
+        yield made
 
 
 async def test_a_state_that_comes_before_connecting_has_returned_is_heard(folder: Path) -> None:

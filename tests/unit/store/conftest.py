@@ -1,24 +1,23 @@
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
+from live_platform import home_of_its_own
 from real_redis import RealRedis
 from stoker.store import Store
 
 
 @pytest.fixture
 def redis() -> Iterator[RealRedis]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    server = RealRedis(folder)
-    server.start()
-    yield server
-    server.kill()
-    shutil.rmtree(folder)
+    with home_of_its_own() as folder:
+        server = RealRedis(folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
 
 
 @pytest.fixture
