@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ import psutil
 import pytest
 
 import tiny_tasks
-from live_platform import Platform, eventually
+from live_platform import Platform, eventually, home_of_its_own, platform_of_its_own
 from stoker.models.load import load
 from stoker.nouns.home import Home
 from stoker.nouns.settings import ModelSettings
@@ -49,23 +47,19 @@ def spec(model: Path, **changed: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="st-"))
-    tiny_tasks.llama(folder / "model", context=CONTEXT)
-    yield folder / "model"
-    shutil.rmtree(folder)
+    with home_of_its_own() as folder:
+        tiny_tasks.llama(folder / "model", context=CONTEXT)
+        yield folder / "model"
 
 
 @pytest.fixture(scope="module")
 def cards(model: Path) -> Iterator[Platform]:
-    made = Platform(model.parent / "h")
-    made.settles_within_s = 240
-    made.up(devices="sim:2x16GiB", zygotes=("plain", "torch"))
-    settled = made.deploy(NAME, "", **spec(model))
-    assert settled["state"] in ("ready", "scaledToZero"), settled
-    yield made
-    made.down()
-    made.client.close()
-    assert made.left() == []
+    with platform_of_its_own() as made:
+        made.settles_within_s = 240
+        made.up(devices="sim:2x16GiB", zygotes=("plain", "torch"))
+        settled = made.deploy(NAME, "", **spec(model))
+        assert settled["state"] in ("ready", "scaledToZero"), settled
+        yield made
 
 
 def ask(cards: Platform, body: dict[str, Any] = ASKED) -> httpx.Response:
