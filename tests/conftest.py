@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+NEEDS = {"mlrun": ("mlrun", "storey", "nuclio"), "models": ("torch", "transformers")}
+"""Packages without which what is marked so is skipped: the extra of that name has them."""
 CLIENT_ENV = ("MLRUN_DBPATH", "NUCLIO_DASHBOARD_URL", "STOKER_HOME", "MLRUN_IGNORE_ENV_FILE")
 
 
@@ -18,6 +21,16 @@ def pytest_sessionstart() -> None:
     """
     for name in (*CLIENT_ENV, "COLUMNS", "LINES"):
         os.environ.pop(name, None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Platforms run where an extra is not installed, and so do the tests of what is left."""
+    for mark, packages in NEEDS.items():
+        if item.get_closest_marker(mark) is None:
+            continue
+        for name in packages:
+            if name not in sys.modules and importlib.util.find_spec(name) is None:
+                pytest.skip(f"needs the package {name}: pip install 'stoker[{mark}]'")
 
 
 @pytest.fixture(autouse=True)

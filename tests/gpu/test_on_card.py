@@ -113,7 +113,7 @@ def test_the_ledger_and_nvml_agree_within_a_twentieth(
 
 
 def test_forked_workers_use_the_card_and_the_zygote_never_does(platform: Platform) -> None:
-    """With bitsandbytes imported in it, which asks every card for its capability at its import."""
+    """Though bitsandbytes and torchao ask the cards what they can do while they are imported."""
     zygote = platform.pid("zygote-torch")
     for name in ("one", "two"):
         platform.deploy(name, ON_CARD, **on_card(1))

@@ -9,6 +9,9 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+
+pytest.importorskip("v3io")
+
 from v3io.dataplane import output, request
 from v3io.dataplane.response import Response
 

@@ -26,6 +26,13 @@ _ELSEWHERE = {"Failed": "stoker.sdk.graph.failed"}
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_ELSEWHERE.get(name, _HOME)), name)
+    try:
+        home = importlib.import_module(_ELSEWHERE.get(name, _HOME))
+    except ModuleNotFoundError as exc:
+        raise ImportError(
+            f"{name} is a step of mlrun's graphs, and {exc.name} is not installed: "
+            "pip install 'stoker[mlrun]'"
+        ) from exc
+    value = getattr(home, name)
     globals()[name] = value
     return value
