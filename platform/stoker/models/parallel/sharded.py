@@ -103,8 +103,12 @@ def _divide(module: PreTrainedModel, mesh: DeviceMesh) -> None:
     from transformers.distributed import DistributedConfig
     from transformers.distributed.tensor_parallel import apply_tensor_parallelism
 
-    plan, _, _ = module._resolve_parallel_plans(DistributedConfig(tp_size=mesh.size()))
-    apply_tensor_parallelism(module, mesh, plan)
+    resolve = getattr(module, "_resolve_parallel_plans", None)
+    if resolve is None:  # an earlier 5.x: it takes the module's own plan
+        apply_tensor_parallelism(module, mesh)
+    else:
+        plan, _, _ = resolve(DistributedConfig(tp_size=mesh.size()))
+        apply_tensor_parallelism(module, mesh, plan)
     module._tp_size = mesh.size()
     module._device_mesh = mesh
 
