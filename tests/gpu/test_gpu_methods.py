@@ -58,6 +58,7 @@ class Seen:
         again: both, after it has slept.
         token_s: seconds a token.
         wake_s: seconds of the first request to it asleep.
+        told: the driver says what the worker's process holds; else the books take what is usual.
     """
 
     awake: int
@@ -69,6 +70,7 @@ class Seen:
     again: tuple[tuple[float, ...], str]
     token_s: float
     wake_s: float
+    told: bool
 
     @property
     def weights(self) -> int:
@@ -104,6 +106,7 @@ class Served:
         eventually(lambda: self._phase(name) == "asleep")
         asleep = self._holds(name, held)
         promised_asleep = self._weighed(asleep, books)
+        told = self.card.tells_of(self._pid(name))
         began = time.monotonic()
         again = self._answers(name)
         wake_s = time.monotonic() - began
@@ -112,7 +115,7 @@ class Served:
         eventually(lambda: self.card.used(self.platform) <= held + SLACK)
         assert 0 < asleep < awake
         return Seen(
-            awake, asleep, promised, promised_asleep, scores, written, again, token_s, wake_s
+            awake, asleep, promised, promised_asleep, scores, written, again, token_s, wake_s, told
         )
 
     def _weighed(self, asleep: int, books: int) -> int:
@@ -154,8 +157,11 @@ class Served:
         return str(worker["phase"])
 
     def _holds(self, name: str, before: int) -> int:
+        return self.card.holds(self.platform, self._pid(name), before)
+
+    def _pid(self, name: str) -> int:
         (worker,) = workers(self.platform, name)
-        return self.card.holds(self.platform, worker["pid"], before)
+        return int(worker["pid"])
 
 
 def spec(model: Path, method: str) -> dict[str, Any]:
@@ -250,4 +256,5 @@ def test_the_books_hold_what_the_driver_says(seen: Seen, measured: Measured) -> 
     """Awake a promise is what it may take; asleep it is what it has."""
     measured(**asdict(seen) | {"scores": None, "again": None, "written": None})
     assert seen.awake <= seen.promised
-    assert seen.promised_asleep == pytest.approx(seen.asleep, rel=BOOKS)
+    if seen.told:
+        assert seen.promised_asleep == pytest.approx(seen.asleep, rel=BOOKS)
