@@ -29,6 +29,11 @@ outcomes: dict[str, Any] = {}
 figures: dict[str, dict[str, Any]] = {}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes last: a run that is cut off has seen the rest."""
+    items.sort(key=lambda item: item.path.name == "test_gpu_methods.py")
+
+
 @pytest.fixture(scope="session")
 def cards() -> tuple[Card, ...]:
     """Asked for a card and there is none: that is a failure, never a skip."""
