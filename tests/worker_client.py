@@ -196,8 +196,15 @@ class WorkerClient:
 class ZygoteUnderTest:
     """A real zygote process in ``home``, and the controller's side of its socket."""
 
-    def __init__(self, home: Path, kind: str = "plain", env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        kind: str = "plain",
+        env: dict[str, str] | None = None,
+        within_s: float = BOUND_S,
+    ) -> None:
         self.home = Home.at(home)
+        self.within_s = within_s
         self.kind = kind
         self.log = home / f"zygote-{kind}.log"
         self.workers: list[int] = []
@@ -214,7 +221,7 @@ class ZygoteUnderTest:
 
     def connect(self) -> None:
         path = str(self.home.zygote_socket(self.kind))
-        bound = time.monotonic() + BOUND_S
+        bound = time.monotonic() + self.within_s
         while True:
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:

@@ -52,7 +52,7 @@ def handler(context, event):
 @pytest.fixture
 def zygote() -> Iterator[ZygoteUnderTest]:
     home = Path(tempfile.mkdtemp(prefix="stk-", dir="/tmp"))
-    made = ZygoteUnderTest(home, "torch")
+    made = ZygoteUnderTest(home, "torch", within_s=240)
     yield made
     made.stop()
     shutil.rmtree(home)
