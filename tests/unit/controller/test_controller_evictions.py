@@ -118,6 +118,24 @@ def test_what_min_replicas_needs_stays_however_long_others_wait(gpus: Any) -> No
     assert not any(replica.draining for replica in (one, two))
 
 
+def test_waiting_for_a_card_is_no_part_of_a_wakes_time(gpus: Any) -> None:
+    """The 90th percentile was 2 minutes from then on, and ``Retry-After`` said so."""
+    zero_now(gpus, "third")
+    one, two = two_that_fill_the_cards(gpus)
+    busy = Demand(in_flight=1)
+    gpus.happen(DemandSeen({"g": {"one": busy, "two": busy}}))
+    gpus.wake("third")
+    while not (one.draining or two.draining):
+        gpus.happen(DemandSeen({"g": {"one": busy, "two": busy, "third": Demand(waiting=1)}}))
+        gpus.after(0.25)
+    gone(gpus, one if one.draining else two)
+    (third,) = gpus.world.replicas_of("third")
+    gpus.started(third)
+    gpus.after(1.0)
+    gpus.ready(third)
+    assert list(gpus.world.functions["third"].wakes) == [pytest.approx(1.0, abs=0.3)]
+
+
 def test_a_waiting_function_gets_its_turn_from_one_that_is_never_idle(gpus: Any) -> None:
     zero_now(gpus, "third")
     one, two = two_that_fill_the_cards(gpus)
