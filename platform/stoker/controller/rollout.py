@@ -9,6 +9,7 @@ from stoker.controller.effects import Change
 from stoker.controller.evictions import Evictions
 from stoker.controller.happenings import BuildFailed, Built
 from stoker.controller.headline import headline
+from stoker.controller.namesakes import notices
 from stoker.controller.obstacles import gave_up, waiting
 from stoker.controller.replicas import Replicas
 from stoker.controller.view import Live, Replica, Rollout, Stage
@@ -97,6 +98,8 @@ class Rollouts:
         )
         self._change(live, candidate.number, building)
         for line in advice(candidate.config, bool(self._world.ledger.capacity)):
+            self._tell(live, candidate.number, line, "warning")
+        for line in notices(self._world, live, candidate.config):
             self._tell(live, candidate.number, line, "warning")
         if why := self._canaries.why_not(live, candidate):
             line = f"{why}: it serves once it is ready, and is no canary"

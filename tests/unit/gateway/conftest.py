@@ -138,7 +138,8 @@ class Place:
         for gateway in self.gateways:
             gateway.router.put_replica(self.store.replicas[name])
         if phase == "ready":
-            await self.warm(of, len(self.workers))
+            mine = [one for one in self.store.replicas.values() if one.function == of]
+            await self.warm(of, len(mine))
         return worker
 
     async def warm(self, name: str, count: int) -> None:
