@@ -60,14 +60,16 @@ def _ways_out(
     world: World, live: Live, revision: Revision, holders: list[Replica]
 ) -> Iterator[str]:
     others = [one for one in holders if one.function != live.name and not one.draining]
-    whole = [live.name] if world.ledger.each(revision) is None else []
-    whole += sorted({one.function for one in others if _undeclared(world, one)})
-    if whole:
-        names = ", ".join(whole)
+    # One of those on the cards is enough for who needs one card.
+    any_of = " or " if revision.config.gpus == 1 else " and "
+    whole = any_of.join(sorted({one.function for one in others if _undeclared(world, one)}))
+    own = live.name if world.ledger.each(revision) is None else ""
+    names = f"{own}, and on {whole}" if own and whole else own or whole
+    if names:
         yield f"declare STOKER_GPU_MEMORY on {names} (without it a function takes whole cards)"
     kept = sorted({one.function for one in others if _stays(world, one)})
     if kept:
-        yield f"set minReplicas: 0 on {', '.join(kept)} (an idle one then gives way)"
+        yield f"set minReplicas: 0 on {any_of.join(kept)} (an idle one then gives way)"
 
 
 def _undeclared(world: World, replica: Replica) -> bool:

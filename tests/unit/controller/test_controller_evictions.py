@@ -296,8 +296,9 @@ def test_a_deployment_that_got_no_card_says_who_holds_them_and_the_ways_out(gpus
     assert gpus.record("third").message == (
         "no GPU became free within 120 s: "
         f"{one.id} holds all of SIM-0 (minReplicas 1), {two.id} holds all of SIM-1 (minReplicas 1)."
-        " Ways out: declare STOKER_GPU_MEMORY on third, one, two (without it a function takes "
-        "whole cards); or set minReplicas: 0 on one, two (an idle one then gives way)"
+        " Ways out: declare STOKER_GPU_MEMORY on third, and on one or two (without it a "
+        "function takes whole cards); or set minReplicas: 0 on one or two (an idle one then gives "
+        "way)"
     )
 
 
