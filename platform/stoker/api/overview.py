@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,7 +74,10 @@ class Overview:
         rates = self.meter.observe({name: seen.arrivals for name, seen in demand.items()})
         metrics = await self.store.read_metrics()
         cold, answered = cold_starts(metrics), answers(metrics)
-        failing = self.errors.observe({name: answered.get(name, Answers()) for name in functions})
+        failing = self.errors.observe(
+            {name: answered.get(name, Answers()) for name in functions},
+            {name: idle_s(seen) for name, seen in demand.items()},
+        )
         facts = self.snapshot() if self.snapshot else {}
         rows = [
             self._row(record, replicas, demand[name], rates[name])
@@ -223,6 +228,11 @@ def total_demand(gateways: Mapping[str, Mapping[str, Demand]], name: str) -> Dem
         arrivals=sum(demand.arrivals for demand in seen),
         last_active=max((demand.last_active for demand in seen), default=0.0),
     )
+
+
+def idle_s(demand: Demand) -> float:
+    """Seconds since the last request; infinite where no gateway has seen one."""
+    return time.time() - demand.last_active if demand.last_active else math.inf
 
 
 _DEVICE_FACTS = (

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 WINDOW_S = 10.0
 """Short enough to see a burst end, long enough not to flicker."""
+LATELY_S = 180.0
+"""Longer than a request waits for a wake by default, so that its 503 still belongs to it."""
 _CLOSEST_S = 0.2
 """Two who ask at the same moment must not push the older samples out."""
 
@@ -59,20 +61,33 @@ class ErrorMeter:
         self._clock = clock
         self._samples: deque[tuple[float, dict[str, Answers]]] = deque()
 
-    def observe(self, totals: Mapping[str, Answers]) -> dict[str, float | None]:
+    def observe(
+        self, totals: Mapping[str, Answers], idle_s: Mapping[str, float]
+    ) -> dict[str, float | None]:
         """Takes the totals of now; gives each name's share, None where nothing was answered.
 
         Until somebody has looked for a whole window it is the share of all answers that there were:
-        what asks only once, as ``stoker ls`` does, would be shown nothing else.
+        what asks only once, as ``stoker ls`` does, would be shown nothing else. Not of who had no
+        request for `LATELY_S`: what failed long ago would look as if it failed now.
+
+        Args:
+            totals: by name.
+            idle_s: seconds since each had its last request.
         """
         start = self._clock() - WINDOW_S
         while len(self._samples) > 1 and self._samples[1][0] <= start:
             self._samples.popleft()
         whole = bool(self._samples) and self._samples[0][0] <= start
         before = self._samples[0][1] if whole else {}
+        watched = whole and self._samples[0][0] > start - WINDOW_S
         if not self._samples or start + WINDOW_S - self._samples[-1][0] >= _CLOSEST_S:
             self._samples.append((start + WINDOW_S, dict(totals)))
-        return {name: _share(before.get(name, Answers()), one) for name, one in totals.items()}
+        return {
+            name: _share(before.get(name, Answers()), one)
+            if watched or idle_s[name] <= LATELY_S
+            else None
+            for name, one in totals.items()
+        }
 
 
 def _share(before: Answers, now: Answers) -> float | None:

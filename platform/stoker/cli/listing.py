@@ -63,9 +63,11 @@ def _reasons(functions: list[dict[str, Any]]) -> list[tuple[str, str]]:
         ill = function["state"] in ("error", "unhealthy")
         # While a deployment is under way the message may be that of the last one.
         well = function["state"] == "ready" or function["shownState"] == "asleep"
-        if ill or (well and said):
+        waits = function["state"] == "waitingForScaleResourceFromZero"
+        if ill or ((well or waits) and said):
             why = said.splitlines()[0] if said else f"stoker logs {function['name']}"
-            reasons.append((f"{function['name']}: {why}", "red" if ill else "dim"))
+            style = "red" if ill else "yellow" if waits else "dim"
+            reasons.append((f"{function['name']}: {why}", style))
     return reasons
 
 

@@ -239,4 +239,12 @@ def _pinned(live: Live, staying: int) -> bool:
     serving = live.record.serving
     if serving is None or live.rollout is not None or live.deleted:
         return True
-    return not live.record.desired_zero and staying <= serving.config.min_replicas
+    return needed(live, staying)
+
+
+def needed(live: Live, staying: int) -> bool:
+    """Its user wants so many of it at all times."""
+    serving = live.record.serving
+    if serving is None or live.record.desired_zero:
+        return False
+    return staying <= serving.config.min_replicas

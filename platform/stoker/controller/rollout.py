@@ -9,6 +9,8 @@ from stoker.controller.effects import Change
 from stoker.controller.evictions import Evictions
 from stoker.controller.happenings import BuildFailed, Built
 from stoker.controller.headline import headline
+from stoker.controller.namesakes import notices
+from stoker.controller.obstacles import gave_up, waiting
 from stoker.controller.replicas import Replicas
 from stoker.controller.view import Live, Replica, Rollout, Stage
 from stoker.controller.world import World, if_candidate
@@ -97,6 +99,8 @@ class Rollouts:
         self._change(live, candidate.number, building)
         for line in advice(candidate.config, bool(self._world.ledger.capacity)):
             self._tell(live, candidate.number, line, "warning")
+        for line in notices(self._world, live, candidate.config):
+            self._tell(live, candidate.number, line, "warning")
         if why := self._canaries.why_not(live, candidate):
             line = f"{why}: it serves once it is ready, and is no canary"
             self._tell(live, candidate.number, line, "info")
@@ -158,9 +162,8 @@ class Rollouts:
         elif not ledger.could_fit(candidate):
             self.fail(live, FunctionState.ERROR, f"can never fit: {ledger.arithmetic(candidate)}")
         elif self._world.now() - rollout.since > config.readiness_s:
-            self.fail(
-                live, FunctionState.ERROR, f"no GPU became free within {config.readiness_s:g} s"
-            )
+            why = gave_up(self._world, live, candidate, config.readiness_s)
+            self.fail(live, FunctionState.ERROR, why)
         elif not rollout.recreate and self._evictions.make_room(
             live, candidate, waiting=1, waited_s=self._world.now() - rollout.since
         ):
@@ -182,8 +185,7 @@ class Rollouts:
             )
         elif not rollout.waiting_told and not rollout.recreate:
             rollout.waiting_told = True
-            holders = ledger.obstacles(ignoring=own)
-            self._tell(live, number, f"waiting for GPU memory held by {holders}", "warning")
+            self._tell(live, number, waiting(self._world, live), "warning")
 
     def _prove(self, live: Live, rollout: Rollout, candidate: Revision) -> None:
         replicas = self._candidates_replicas(live, candidate.number)

@@ -159,6 +159,8 @@ class Scaler:
         for left in range(missing, 0, -1):
             if self._replicas.start(live, needs) is None:
                 live.no_room = True
+                if all(one.asleep for one in self._current(live, needs)):
+                    live.barred_at = self._world.now()
                 return 0 if self._make_room(live, needs, load, stuck) else left
             if stuck and len(self._current(live, needs)) > needs.config.max_replicas:
                 # It came instead of one whose device others hold.

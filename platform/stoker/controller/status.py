@@ -6,6 +6,7 @@ import math
 
 from stoker.controller.canary import said
 from stoker.controller.crashes import Crashes
+from stoker.controller.obstacles import waiting
 from stoker.controller.view import Live, Replica
 from stoker.controller.world import World
 from stoker.nouns.quantity import format_bytes
@@ -116,8 +117,7 @@ class Status:
         if missing:
             return FunctionState.UNHEALTHY, missing
         if live.no_room and live.asked_at is not None:
-            holders = self._world.ledger.obstacles()
-            return FunctionState.SCALING_FROM_ZERO, f"waiting for GPU memory held by {holders}"
+            return FunctionState.SCALING_FROM_ZERO, waiting(self._world, live)
         return FunctionState.SCALED_TO_ZERO, self._lesson(live, [])
 
     def _asleep(self, staying: list[Replica]) -> str:

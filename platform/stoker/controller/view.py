@@ -245,6 +245,8 @@ class Live:
         requested: state and message last asked of the store, until it shows them.
         requested_p90: the wakes' percentile last asked of the store, until it shows it.
         asked_at: monotonic seconds of the first unanswered wake.
+        barred_at: monotonic seconds at which it last had no replica awake and no room for one:
+            until then a wake waits for others to leave the devices, which is no part of it.
         active_at: monotonic seconds of the last activity that is no request: a replica became
             ready, the controller adopted it. A replica is not idle before it ever served.
         last_active: monotonic seconds of the last request that any gateway ever reported: reports
@@ -280,6 +282,7 @@ class Live:
     complaint: str = ""
     scale: ScaleMemory = field(default_factory=ScaleMemory)
     asked_at: float | None = None
+    barred_at: float = 0.0
     active_at: float = 0.0
     last_active: float = 0.0
     crashes: list[float] = field(default_factory=list)
@@ -347,7 +350,7 @@ class Live:
     def reload_s(self) -> float:
         """What it takes to load, seconds: the median of what was measured, or else of the record.
 
-        The record's has the waiting for room in it, so that it is only the second best.
+        The record's is the second best: it is of the slow ones.
         """
         if self.loads:
             return statistics.median(self.loads)

@@ -17,7 +17,7 @@ from stoker.controller.happenings import (
 from stoker.controller.headline import headline
 from stoker.controller.replicas import Replicas
 from stoker.controller.sleep import Sleep
-from stoker.controller.view import Replica, Slot
+from stoker.controller.view import Live, Replica, Slot
 from stoker.controller.world import World
 from stoker.decide.learn import learned, with_shortage
 from stoker.decide.lifecycle import Effect, Signal
@@ -139,11 +139,7 @@ class Workers:
         if live is not None:
             # Who waits here waits for what serves: a canary is no answer to a wake.
             if replica not in self._world.canary_replicas(live):
-                serving = live.record.serving
-                # What a deployment takes, its build included, says nothing of the next wake.
-                wakes = serving is not None and serving.number == replica.revision
-                if wakes and replica.was_ready is False and live.asked_at is not None:
-                    live.wakes.append(now - live.asked_at)
+                self._measure_wake(live, replica)
                 live.asked_at = None
             if slot.roused_at is not None:
                 live.rouses.append(now - slot.roused_at)
@@ -152,6 +148,17 @@ class Workers:
         slot.roused_at = None
         replica.was_ready = True
         self._publish(replica)
+
+    def _measure_wake(self, live: Live, replica: Replica) -> None:
+        serving = live.record.serving
+        # What a deployment takes, its build included, says nothing of the next wake.
+        if serving is None or serving.number != replica.revision or replica.was_ready:
+            return
+        if live.asked_at is not None:
+            took = self._world.now() - max(live.asked_at, live.barred_at)
+            # Longer waits got 503: that is a failure, and no wake.
+            if took <= serving.config.readiness_s:
+                live.wakes.append(took)
 
     def gone(self, event: WorkerGone) -> None:
         """Its connection ended: it is dead, and the zygote may tell how."""

@@ -27,6 +27,18 @@ def choose(outstanding: Sequence[int], permits: Sequence[int], start: int) -> in
     return best
 
 
+def precedence(name: str, *, serves: bool, created_at: float) -> tuple[bool, float, str]:
+    """Of functions that declare one model name the one with the least of these answers by it.
+
+    One that has a revision to answer with, before one that has none; then the one that was there
+    first: nobody takes another's requests by declaring its name.
+
+    >>> precedence("b", serves=True, created_at=1.0) < precedence("a", serves=True, created_at=2.0)
+    True
+    """
+    return (not serves, created_at, name)
+
+
 def eligible_revision(serving: int, ready: Collection[int]) -> int | None:
     """The revision whose workers get traffic.
 

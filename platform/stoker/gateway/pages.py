@@ -117,17 +117,23 @@ class Pages:
         raise NotFound(f"no route /v2{rest}")
 
     def _served(self) -> list[Lane]:
+        """Each name once: that of the function which answers by it."""
         lanes = (lane for lane in self._router.lanes.values() if lane.limits.serves_model)
-        return sorted(lanes, key=lambda lane: lane.name)
+        found = (lane for lane in lanes if by_model(self._router, _model_id(lane)) is lane)
+        return sorted(found, key=lambda lane: lane.name)
 
 
 def _json(document: object) -> Answer:
     return 200, {"Content-Type": JSON}, orjson.dumps(document)
 
 
+def _model_id(lane: Lane) -> str:
+    return lane.limits.model or lane.name
+
+
 def _model(lane: Lane) -> dict[str, object]:
     return {
-        "id": lane.limits.model or lane.name,
+        "id": _model_id(lane),
         "object": "model",
         "created": int(lane.record.created_at),
         "owned_by": lane.record.project,

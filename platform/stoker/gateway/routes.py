@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
+from stoker.decide.route import precedence
 from stoker.nouns.errors import BadRequest, FunctionNotFound, NotFound
 from stoker.nouns.function import DEFAULT_MAX_BODY_BYTES
 from stoker.nouns.near import near_names
@@ -103,7 +104,9 @@ def named(router: Router, name: str) -> Lane:
 
 
 def by_model(router: Router, model: str) -> Lane:
-    """The function that serves a model: the one of that name, else the one that declares it.
+    """The function that serves a model: the one of that name, else one that declares it.
+
+    Of several that declare it always the same one (`precedence`), whichever gateway is asked.
 
     Raises:
         FunctionNotFound: no function does.
@@ -111,13 +114,16 @@ def by_model(router: Router, model: str) -> Lane:
     lane = router.lanes.get(model)
     if lane is not None:
         return lane
-    names = []
-    for candidate in router.lanes.values():
-        if candidate.limits.model == model:
-            return candidate
-        names.append(candidate.limits.model or candidate.name)
-    near = near_names(model, names)
+    declaring = [lane for lane in router.lanes.values() if lane.limits.model == model]
+    if declaring:
+        return min(declaring, key=_precedence)
+    near = near_names(model, [lane.limits.model or lane.name for lane in router.lanes.values()])
     raise FunctionNotFound(f"no function serves the model {model!r}", near=near)
+
+
+def _precedence(lane: Lane) -> tuple[bool, float, str]:
+    serves = bool(lane.serving) and not lane.limits.disabled
+    return precedence(lane.name, serves=serves, created_at=lane.record.created_at)
 
 
 def by_model_field(router: Router, body: bytes) -> Lane:

@@ -142,7 +142,8 @@ class FunctionRecord(_Record):
         canary: the revision beside ``serving`` that gets a share of the traffic.
         desired_zero: the user asked for zero (``stoker sleep``, PATCH ``scaledToZero``); cleared by
             the next demand or PATCH ``ready``.
-        wake_p90_s: 90th percentile of the measured wakes, seconds; the ``Retry-After`` of 503s.
+        wake_p90_s: 90th percentile of the measured wakes, seconds; the ``Retry-After`` of 503s. Of
+            a wake that waited for a device: from when it had one.
     """
 
     name: str

@@ -13,13 +13,12 @@ import yaml
 
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.function import MLRUN_CLASS_LABEL, PROJECT_LABEL, FunctionConfig
+from stoker.nouns.model_name import TRIAL_LABEL
 from stoker.nouns.recording import RECORD_VARIABLE
 from stoker.nouns.rollout import CANARY_ANNOTATION, CanarySpec
 from stoker.nouns.settings import ModelSettings
 from stoker.sdk.code_files import FUNCTION_FILES, code_files, code_section
 
-TRIAL_LABEL = "stoker.io/trial-of"
-"""On a function that only exists to be measured: the name of the one that it is a recipe of."""
 RECIPE_ANNOTATION = "stoker.io/recipe"
 """On a function that a quality run deployed: JSON with the recipe's name and what it is made of."""
 _NAME_LIMIT = 63

@@ -16,12 +16,13 @@ from typing import Any
 
 from stoker.decide.winner import choose
 from stoker.nouns.home import Home
+from stoker.nouns.model_name import TRIAL_LABEL
 from stoker.quality import accepted, read, sets
 from stoker.quality.declaration import Declaration, Recipe
 from stoker.quality.evaluate import Evaluation, cost_facts
 from stoker.quality.kept import Kept
 from stoker.quality.key import file_digest, recipe_facts, run_key
-from stoker.quality.package import TRIAL_LABEL, Package, is_mlruns, project_of
+from stoker.quality.package import Package, is_mlruns, project_of
 from stoker.quality.platform import Platform
 from stoker.quality.result import CandidateResult, QualityRun, SetResult
 from stoker.quality.roll_out import by_now, roll_out, rolled_back

@@ -511,6 +511,7 @@ async def test_metrics_join_gateways_replicas_and_devices(
         "store_failures": 0,
     }
     await store.report_metrics("g1", snapshot)
+    await store.report_demand("g1", {"hello": Demand(arrivals=4, last_active=time.time())})
     reply = await client.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")
     lines = reply.text.splitlines()
@@ -547,15 +548,31 @@ def test_a_rate_is_growth_over_its_window() -> None:
 def test_the_share_of_errors_is_that_of_its_window() -> None:
     now = 0.0
     meter = ErrorMeter(lambda: now)
-    first = meter.observe({"a": Answers(100, 25), "idle": Answers()})
+    just = dict.fromkeys(("a", "idle", "new"), 1.0)
+    first = meter.observe({"a": Answers(100, 25), "idle": Answers()}, just)
     assert first == {"a": 0.25, "idle": None}, "who looks first sees all there was"
     now = 2.0
-    assert meter.observe({"a": Answers(100, 25)}) == {"a": 0.25}, "there is no window yet"
+    assert meter.observe({"a": Answers(100, 25)}, just) == {"a": 0.25}, "there is no window yet"
     now = 11.0
-    assert meter.observe({"a": Answers(110, 35), "new": Answers(2, 1)}) == {"a": 1.0, "new": 0.5}
+    seen = {"a": Answers(110, 35), "new": Answers(2, 1)}
+    assert meter.observe(seen, just) == {"a": 1.0, "new": 0.5}
     now = 12.0
-    assert meter.observe({"a": Answers(120, 35)}) == {"a": 0.5}
+    assert meter.observe({"a": Answers(120, 35)}, just) == {"a": 0.5}
     now = 30.0
-    assert meter.observe({"a": Answers(120, 35)}) == {"a": None}, "nothing was answered"
+    assert meter.observe({"a": Answers(120, 35)}, just) == {"a": None}, "nothing was answered"
     now = 31.0
-    assert meter.observe({"a": Answers(20, 20)}) == {"a": None}, "a gateway went away"
+    assert meter.observe({"a": Answers(20, 20)}, just) == {"a": None}, "a gateway went away"
+
+
+def test_errors_of_long_ago_are_not_shown_as_those_of_now() -> None:
+    """The page said 50 % in red, 6 minutes after the last request."""
+    now = 1000.0
+    meter = ErrorMeter(lambda: now)
+    assert meter.observe({"a": Answers(4, 2)}, {"a": 100.0}) == {"a": 0.5}
+    assert meter.observe({"a": Answers(4, 2)}, {"a": 360.0}) == {"a": None}
+    now = 5000.0
+    seen = {"a": Answers(8, 6)}
+    assert meter.observe(seen, {"a": 360.0}) == {"a": None}, "nobody had looked for an hour"
+    now = 5011.0
+    seen = {"a": Answers(9, 7)}
+    assert meter.observe(seen, {"a": 360.0}) == {"a": 1.0}, "its request had waited for so long"

@@ -45,3 +45,15 @@ def test_one_refresh_at_most_is_due_however_often_a_key_is_tried() -> None:
     """Each submit of the form began a loop of its own, which asked once a second for ever."""
     assert SCRIPT.count("setTimeout(") == 1
     assert "clearTimeout(timer);" in SCRIPT.split("timer = setTimeout(")[0].splitlines()[-2]
+
+
+def test_only_what_is_wrong_is_said_in_the_colour_of_errors() -> None:
+    """A function that slept, whose devices were free for others, was told of in red."""
+    tone = SCRIPT.split("function reasonTone(f) {")[1].split("\n}")[0]
+    assert re.findall(r'return "bad"', tone) == ['return "bad"']
+    assert 'if (TONES[f.state] === "bad") return "bad";' in tone
+    assert 'f.shownState === "asleep" ? "well"' in tone
+    assert SCRIPT.count("`why ${tone}`") == SCRIPT.count("why = element(") == 2
+    (why,) = re.findall(r"^\.why \{(.*?)\}", STYLE, re.DOTALL | re.MULTILINE)
+    assert "color: var(--tone, var(--muted))" in why
+    assert ".well" not in STYLE

@@ -129,6 +129,19 @@ def test_errors_are_coloured(share: float, style: str) -> None:
     )
 
 
+def test_ls_says_what_a_function_waits_for_on_its_way_from_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = "waitingForScaleResourceFromZero"
+    functions = [
+        function("a", state=state, message="waiting for GPU memory held by w1-5418d635"),
+        function("b", state=state),
+    ]
+    *_, row, last = told(monkeypatch, "", "ls", functions=functions).stdout.splitlines()
+    assert row.startswith("news-b ")
+    assert last == "news-a: waiting for GPU memory held by w1-5418d635"
+
+
 @pytest.mark.parametrize("state", ["error", "unhealthy"])
 def test_ls_says_why_a_function_is_not_well(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
     functions = [function("a", state=state, message=MESSAGE), function("b", message="an old one")]

@@ -158,10 +158,16 @@ class Stage:
                 self.reconciler.handle(self.effects.events.pop(0))
 
     def deploy(
-        self, name: str = "fn", *, annotations: dict[str, str] | None = None, **spec: Any
+        self,
+        name: str = "fn",
+        *,
+        annotations: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+        **spec: Any,
     ) -> int:
         """The API writes a candidate."""
-        document = {"metadata": {"name": name, "annotations": annotations or {}}, "spec": spec}
+        metadata = {"name": name, "annotations": annotations or {}, "labels": labels or {}}
+        document = {"metadata": metadata, "spec": spec}
         record = self.effects.functions.get(name) or FunctionRecord(name=name)
         number = record.last_revision + 1
         record = record.model_copy(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from stoker.nouns.record import FunctionState
+
 ZERO = {
     "minReplicas": 0,
     "scaleToZero": {"scaleResources": [{"metricName": "x", "windowSize": "10s"}]},
@@ -37,6 +39,23 @@ def test_a_clock_that_is_set_forward_ends_no_replica_early(stage: Any, monkeypat
     stage.quiet()
     stage.after(9)
     assert not replica.draining
+
+
+def test_a_wake_that_came_too_late_for_whoever_asked_is_not_counted(stage: Any) -> None:
+    """Its request had got 503; of what counts is shown what the next one has to expect."""
+    replica = stage.serve(readinessTimeoutSeconds=20, **ZERO)
+    stage.quiet()
+    stage.after(11)
+    stage.dies(replica, status=0)
+    stage.wake()
+    stage.started(stage.replica())
+    stage.after(15)
+    stage.dies(stage.replica())
+    stage.after(10)
+    stage.started(stage.replica())
+    stage.ready(stage.replica())
+    assert stage.record().state is FunctionState.READY
+    assert stage.record().wake_p90_s is None
 
 
 def test_a_load_is_measured_by_the_clock_that_nobody_sets(stage: Any, monkeypatch: Any) -> None:

@@ -118,6 +118,24 @@ def test_what_min_replicas_needs_stays_however_long_others_wait(gpus: Any) -> No
     assert not any(replica.draining for replica in (one, two))
 
 
+def test_waiting_for_a_card_is_no_part_of_a_wakes_time(gpus: Any) -> None:
+    """The 90th percentile was 2 minutes from then on, and ``Retry-After`` said so."""
+    zero_now(gpus, "third")
+    one, two = two_that_fill_the_cards(gpus)
+    busy = Demand(in_flight=1)
+    gpus.happen(DemandSeen({"g": {"one": busy, "two": busy}}))
+    gpus.wake("third")
+    while not (one.draining or two.draining):
+        gpus.happen(DemandSeen({"g": {"one": busy, "two": busy, "third": Demand(waiting=1)}}))
+        gpus.after(0.25)
+    gone(gpus, one if one.draining else two)
+    (third,) = gpus.world.replicas_of("third")
+    gpus.started(third)
+    gpus.after(1.0)
+    gpus.ready(third)
+    assert list(gpus.world.functions["third"].wakes) == [pytest.approx(1.0, abs=0.3)]
+
+
 def test_a_waiting_function_gets_its_turn_from_one_that_is_never_idle(gpus: Any) -> None:
     zero_now(gpus, "third")
     one, two = two_that_fill_the_cards(gpus)
@@ -263,6 +281,54 @@ def test_a_deployment_gives_up_when_what_makes_room_for_it_never_ends(gpus: Any)
     assert gpus.record("third").state is FunctionState.ERROR
     assert "no GPU became free within 20 s" in gpus.record("third").message
     assert not gpus.world.ledger.promised("third")
+
+
+def test_a_deployment_that_got_no_card_says_who_holds_them_and_the_ways_out(gpus: Any) -> None:
+    """It ended after 2 minutes with "no GPU became free within 120 s", and nothing else."""
+    one, two = (gpus.serve(name, **gpu("", minReplicas=1)) for name in ("one", "two"))
+    settle(gpus)
+    gpus.built(gpus.deploy("third", **gpu("")), "third")
+    assert gpus.log("third").endswith(
+        f"waiting for GPU memory held by {one.id}, {two.id}; "
+        "none of these replicas gives way: minReplicas keeps them (one, two)"
+    )
+    gpus.after(121)
+    assert gpus.record("third").message == (
+        "no GPU became free within 120 s: "
+        f"{one.id} holds all of SIM-0 (minReplicas 1), {two.id} holds all of SIM-1 (minReplicas 1)."
+        " Ways out: declare STOKER_GPU_MEMORY on third, and on one or two (without it a "
+        "function takes whole cards); or set minReplicas: 0 on one or two (an idle one then gives "
+        "way)"
+    )
+
+
+def test_only_what_would_help_is_a_way_out(gpus: Any) -> None:
+    one = gpus.serve("one", **gpu("8", minReplicas=1))
+    two = gpus.serve("two", **gpu(""))
+    settle(gpus)
+    gpus.happen(DemandSeen({"g": {"two": Demand(in_flight=1)}}))
+    gpus.built(gpus.deploy("third", readinessTimeoutSeconds=1, **gpu("16")), "third")
+    assert gpus.log("third").endswith(f"held by {one.id}, {two.id}")
+    gpus.after(1.5)
+    assert gpus.record("third").message == (
+        f"no GPU became free within 1 s: {one.id} holds 8.0 MiB of SIM-0 (minReplicas 1), "
+        f"{two.id} holds all of SIM-1. Ways out: declare STOKER_GPU_MEMORY on two (without it a "
+        "function takes whole cards); or set minReplicas: 0 on one (an idle one then gives way)"
+    )
+
+
+def test_a_wake_that_waits_for_what_never_goes_says_so(gpus: Any) -> None:
+    zero_now(gpus, "third")
+    one, two = two_that_fill_the_cards(gpus, minReplicas=1)
+    gpus.wake("third")
+    assert gpus.record("third").message == (
+        f"waiting for GPU memory held by {one.id}, {two.id}; "
+        "none of these replicas gives way: minReplicas keeps them (one, two)"
+    )
+    gpus.effects.functions["one"] = gpus.record("one").model_copy(update={"desired_zero": True})
+    gpus.happen(FunctionSeen("one", gpus.record("one")))
+    gpus.after(0.25)
+    assert gpus.record("third").message == f"waiting for GPU memory held by {one.id}, {two.id}"
 
 
 def test_what_a_former_controller_started_is_not_taken_for_a_load_of_hours(gpus: Any) -> None:

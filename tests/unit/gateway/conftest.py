@@ -138,7 +138,9 @@ class Place:
         for gateway in self.gateways:
             gateway.router.put_replica(self.store.replicas[name])
         if phase == "ready":
-            await self.warm(of, len(self.workers))
+            of_it = [one for one in self.store.replicas.values() if one.function == of]
+            sockets = {worker.socket for one in of_it for worker in one.workers}
+            await self.warm(of, sum(one.path in sockets for one in self.workers))
         return worker
 
     async def warm(self, name: str, count: int) -> None:

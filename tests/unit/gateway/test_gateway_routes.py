@@ -11,6 +11,8 @@ from fake_store import function
 from stoker.gateway.routes import first_segment, origin_form
 from stoker.nouns.errors import BadRequest
 from stoker.nouns.event import Topic
+from stoker.nouns.model_name import TRIAL_LABEL
+from stoker.nouns.record import FunctionRecord, FunctionState
 from stoker.sdk.routing import follow
 
 Place = Any
@@ -84,6 +86,72 @@ async def test_openai_routes_by_the_model_in_the_body(bare: Place) -> None:
     for body in (b"{}", b"[]", b"no json", b'{"model": 3}'):
         assert (await client.post("/v1/embeddings", body)).status == 400
     assert (await client.post("/v1/embeddings", b'{"model": "x"}')).status == 404
+
+
+MINI = {"STOKER_MODEL": "m", "STOKER_MODEL_NAME": "mini"}
+
+
+def declaring(name: str, created_at: float, **facts: Any) -> FunctionRecord:
+    """A function with the model name ``mini``."""
+    return function(name, env=MINI, **facts).model_copy(update={"created_at": created_at})
+
+
+async def listed(client: Any) -> list[tuple[str, int]]:
+    models = (await client.get("/v1/models")).json["data"]
+    return [(model["id"], model["created"]) for model in models]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+async def test_of_two_with_one_model_name_the_first_answers_and_is_listed(
+    bare: Place, names: tuple[str, str]
+) -> None:
+    """It was listed twice, and which of them answered hung on the order in the store."""
+    first, second = names
+    for name in "ab":
+        bare.put(declaring(name, 1.0 if name == first else 2.0))
+    await bare.gateway()
+    workers = {name: await bare.worker(f"r{name}", of=name) for name in names}
+    client = await bare.client()
+    assert (await client.post("/v1/embeddings", b'{"model": "mini"}')).status == 200
+    assert (await client.post("/v2/models/mini/infer", b"{}")).status == 200
+    assert (len(workers[first].requests), len(workers[second].requests)) == (2, 0)
+    assert await listed(client) == [("mini", 1)]
+
+
+async def test_one_that_has_nothing_to_answer_with_takes_no_models_name(bare: Place) -> None:
+    bare.put(declaring("a", 1.0, serving=False, candidate=True, state=FunctionState.ERROR))
+    bare.put(declaring("b", 2.0))
+    await bare.gateway()
+    assert await listed(await bare.client()) == [("mini", 2)]
+
+
+async def test_a_model_whose_name_is_another_functions_is_not_listed_for_it(bare: Place) -> None:
+    bare.put(declaring("a", 1.0))
+    bare.put(function("mini"))
+    await bare.gateway()
+    worker = await bare.worker("r", of="mini")
+    client = await bare.client()
+    assert (await client.post("/v1/embeddings", b'{"model": "mini"}')).status == 200
+    assert len(worker.requests) == 1
+    assert await listed(client) == []
+
+
+async def test_a_trial_is_not_listed_and_answers_by_its_own_name_only(bare: Place) -> None:
+    """While recipes were measured each was listed, and the function's requests came to one."""
+    for name, created_at in (("echo-trial-int8", 1.0), ("echo", 2.0)):
+        bare.put(declaring(name, created_at))
+    trial = declaring("echo-trial-int8", 1.0)
+    document = trial.current.document
+    document["metadata"]["labels"] = {TRIAL_LABEL: "echo"}
+    bare.put(trial)
+    await bare.gateway()
+    tried, real = await bare.worker("t", of=trial.name), await bare.worker("r")
+    client = await bare.client()
+    assert (await client.post("/v1/embeddings", b'{"model": "mini"}')).status == 200
+    assert (len(tried.requests), len(real.requests)) == (0, 1)
+    assert await listed(client) == [("mini", 2)]
+    assert (await client.post("/echo-trial-int8/v1/embeddings", b'{"model": "mini"}')).status == 200
+    assert len(tried.requests) == 1
 
 
 @pytest.mark.parametrize("target", ["*", "nothing", "http://", "http://[x/"])

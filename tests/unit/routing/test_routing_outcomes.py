@@ -52,6 +52,40 @@ async def test_waiting_for_a_wake_ends_at_the_readiness_limit_with_the_measured_
     assert waiting.error.retry_after_s == 7.5
 
 
+WAITS = {
+    "state": FunctionState.SCALING_FROM_ZERO,
+    "message": "waiting for GPU memory held by w1-5418d635",
+}
+
+
+async def test_who_waited_in_vain_for_a_wake_hears_what_it_waited_for(floor: Floor) -> None:
+    """It was told only that the function did not become ready, and to try again in 5 s."""
+    floor.put(function(spec={"readinessTimeoutSeconds": 20}))
+    _, waiting = floor.ask()
+    floor.put(function(spec={"readinessTimeoutSeconds": 20}, **WAITS))
+    floor.clock.advance(20.1)
+    assert waiting.error.message == (
+        "echo did not become ready within 20 s: waiting for GPU memory held by w1-5418d635"
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        WAITS | {"candidate": True},
+        WAITS | {"state": FunctionState.READY},
+        WAITS | {"message": ""},
+    ],
+)
+async def test_what_is_said_of_something_else_is_no_reason(
+    floor: Floor, said: dict[str, Any]
+) -> None:
+    floor.put(function(spec={"readinessTimeoutSeconds": 20}, **said))
+    _, waiting = floor.ask()
+    floor.clock.advance(20.1)
+    assert waiting.error.message == "echo did not become ready within 20 s"
+
+
 async def test_a_room_gives_up_each_request_in_its_own_time(floor: Floor) -> None:
     floor.put(function(spec={"readinessTimeoutSeconds": 20}))
     _, first = floor.ask()

@@ -118,15 +118,22 @@ function functionRow(f) {
   return row;
 }
 
+// Only what is wrong is red; a function that sleeps, or lacks something for its largest requests, is well.
+function reasonTone(f) {
+  if (TONES[f.state] === "bad") return "bad";
+  if (f.state === "waitingForScaleResourceFromZero") return "busy";
+  return f.state === "ready" || f.shownState === "asleep" ? "well" : "";
+}
+
 // On a row of its own, which wraps: a phone has no room beside the name and no pointer for a title.
 function reasonRow(f) {
   const message = (f.message || "").trim();
-  const bad = TONES[f.state] === "bad";
-  if (!message || !(bad || f.state === "ready" || f.shownState === "asleep")) return [];
+  const tone = reasonTone(f);
+  if (!message || !tone) return [];
   const last = message.split("\n").pop();
-  let why = element("div", "why", last);
+  let why = element("div", `why ${tone}`, last);
   if (last !== message) {
-    why = element("details", "why");
+    why = element("details", `why ${tone}`);
     why.open = unfolded.has(f.name);
     why.addEventListener("toggle", () => {
       if (why.open) unfolded.add(f.name);

@@ -11,6 +11,7 @@ from stoker.nouns.function import (
     DEFAULT_WORKER_WAIT_S,
     FunctionConfig,
 )
+from stoker.nouns.model_name import is_trial, model_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Limits:
         max_body_bytes: the largest request body.
         queue_limit: how many may wait at once.
         model: the model name that ``/v1`` and ``/v2`` route by, besides the function's name.
-        serves_model: a model was declared, so the function is listed by ``/v1/models``.
+        serves_model: a model was declared, so the function is listed by ``/v1/models``; not one
+            that is only there to be measured.
         disabled: its user switched it off: it answers nobody.
     """
 
@@ -41,7 +43,7 @@ class Limits:
     def of(cls, config: FunctionConfig) -> Limits:
         """The limits that a config declares."""
         env = config.env
-        model = env.get("STOKER_MODEL_NAME", "")
+        model = model_name(config)
         return cls(
             event_timeout_s=config.event_timeout_s,
             worker_wait_s=config.worker_wait_s,
@@ -49,6 +51,6 @@ class Limits:
             max_body_bytes=config.max_body_bytes,
             queue_limit=config.queue_limit,
             model=model,
-            serves_model=bool(model or env.get("STOKER_MODEL")),
+            serves_model=bool(model or env.get("STOKER_MODEL")) and not is_trial(config),
             disabled=config.spec.disable,
         )

@@ -11,7 +11,7 @@ from stoker.nouns.errors import (
     QueueFull,
     WorkerLost,
 )
-from stoker.nouns.record import FunctionRecord
+from stoker.nouns.record import FunctionRecord, FunctionState
 from stoker.nouns.secrecy import mask_text, secret_values
 
 if TYPE_CHECKING:
@@ -45,18 +45,13 @@ def no_capacity(lane: Lane) -> NoCapacity:
         message = f"all {lane.warm} workers of {lane.name} were busy for {waited:g} s"
         return NoCapacity(message, retry_after_s=BUSY_RETRY_S)
     message = f"{lane.name} did not become ready within {lane.limits.readiness_s:g} s"
-    return NoCapacity(message, retry_after_s=_wake_s(lane.record))
+    why = _obstacle(lane.record)
+    return NoCapacity(f"{message}: {why}" if why else message, retry_after_s=_wake_s(lane.record))
 
 
 def unhealthy(record: FunctionRecord) -> FunctionUnhealthy:
     """The function cannot start."""
-    # The reason may quote an exception, and an exception may quote a secret of the environment.
-    secrets = [
-        value
-        for revision in record.revisions
-        for value in secret_values(revision.document).values()
-    ]
-    reason = mask_text(record.message, secrets) or "no reason was recorded"
+    reason = _said(record) or "no reason was recorded"
     return FunctionUnhealthy(f"{record.name} cannot start: {reason}", state=record.state.value)
 
 
@@ -73,6 +68,26 @@ def late() -> DeadlineExceeded:
 def lost(name: str) -> WorkerLost:
     """The worker died, and running the request again may do harm."""
     return WorkerLost(f"the worker of {name} died at this request")
+
+
+def _obstacle(record: FunctionRecord) -> str:
+    """What keeps it from zero, as the controller last wrote it; empty where it wrote nothing.
+
+    Beside a candidate, the state and its message are the candidate's.
+    """
+    own = record.serving is None or record.candidate is None
+    waits = own and record.state is FunctionState.SCALING_FROM_ZERO
+    return _said(record) if waits else ""
+
+
+def _said(record: FunctionRecord) -> str:
+    # The reason may quote an exception, and an exception may quote a secret of the environment.
+    secrets = [
+        value
+        for revision in record.revisions
+        for value in secret_values(revision.document).values()
+    ]
+    return mask_text(record.message, secrets)
 
 
 def _wake_s(record: FunctionRecord) -> float:
