@@ -13,7 +13,8 @@ from stoker.controller.evictions import Evictions
 from stoker.controller.headline import headline
 from stoker.controller.ledger import Ledger
 from stoker.controller.replicas import Replicas
-from stoker.controller.view import Live, Replica, Slot, Watch
+from stoker.controller.under_way import Watch
+from stoker.controller.view import Live, Replica, Slot
 from stoker.controller.world import World, if_candidate
 from stoker.decide.canary import Action, judge, replicas, shown
 from stoker.decide.learn import modest

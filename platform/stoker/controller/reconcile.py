@@ -39,7 +39,8 @@ from stoker.controller.rollout import Rollouts
 from stoker.controller.scaler import Scaler
 from stoker.controller.sleep import Sleep
 from stoker.controller.status import Status
-from stoker.controller.view import Live, Replica, Slot, Stage
+from stoker.controller.under_way import Stage
+from stoker.controller.view import Live, Replica, Slot
 from stoker.controller.workers import Workers
 from stoker.controller.world import World
 from stoker.decide.rate import ArrivalRate

@@ -12,7 +12,8 @@ from stoker.controller.headline import headline
 from stoker.controller.namesakes import notices
 from stoker.controller.obstacles import gave_up, waiting
 from stoker.controller.replicas import Replicas
-from stoker.controller.view import Live, Replica, Rollout, Stage
+from stoker.controller.under_way import Rollout, Stage
+from stoker.controller.view import Live, Replica
 from stoker.controller.world import World, if_candidate
 from stoker.nouns.function import FunctionConfig
 from stoker.nouns.parts import ACTING_TRIGGERS
