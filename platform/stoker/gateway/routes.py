@@ -117,7 +117,8 @@ def by_model(router: Router, model: str) -> Lane:
             return candidate
         names.append(candidate.limits.model or candidate.name)
     near = near_names(model, names)
-    raise FunctionNotFound(f"no function serves the model {model!r}", near=near)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise FunctionNotFound(f"no function serves the model {model!r}{hint}", near=near)
 
 
 def by_model_field(router: Router, body: bytes) -> Lane:
