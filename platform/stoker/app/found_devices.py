@@ -17,6 +17,7 @@ LIMIT_S = 5.0
 async def found_devices(spec: str, limit_s: float = LIMIT_S) -> str:
     """The devices of this machine where the spec leaves them open; empty where it names them.
 
+    >>> import asyncio
     >>> asyncio.run(found_devices("sim:2x16GiB"))
     ''
     """
