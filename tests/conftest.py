@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from stoker.nouns.extras import install
+
 NEEDS = {"mlrun": ("mlrun", "storey", "nuclio"), "models": ("torch", "transformers")}
 """Packages without which what is marked so is skipped: the extra of that name has them."""
 CLIENT_ENV = ("MLRUN_DBPATH", "NUCLIO_DASHBOARD_URL", "STOKER_HOME", "MLRUN_IGNORE_ENV_FILE")
@@ -46,7 +48,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             continue
         for name in packages:
             if name not in sys.modules and importlib.util.find_spec(name) is None:
-                pytest.skip(f"needs the package {name}: pip install 'stoker[{mark}]'")
+                pytest.skip(f"needs the package {name}: {install(mark)}")
 
 
 @pytest.fixture(autouse=True)

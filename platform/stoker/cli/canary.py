@@ -16,7 +16,7 @@ class CanaryOptions:
 
     Attributes:
         share: ``5%`` or ``0.05``.
-        length: a duration such as ``5m``.
+        length: a duration such as ``5m``, or seconds.
         sticky: a request header.
         requests: the fewest requests before it is judged.
     """
@@ -44,7 +44,7 @@ class CanaryOptions:
             found["share"] = _share(self.share)
         if self.length:
             try:
-                found["length_s"] = parse_duration(self.length)
+                found["length_s"] = parse_duration(_seconds(self.length))
             except ValueError as exc:
                 raise Failure(f"--canary-length {exc}", exit_code=EXIT_USAGE) from exc
         if self.sticky:
@@ -72,6 +72,14 @@ def declare(package: AnyPackage, options: CanaryOptions) -> None:
     except ValueError as exc:
         raise Failure(f"{package.source}: {exc}", exit_code=EXIT_USAGE) from exc
     annotations[CANARY_ANNOTATION] = written
+
+
+def _seconds(text: str) -> str | float:
+    """A plain number as one, which counts seconds; any other text as it is."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _share(text: str) -> float:

@@ -79,12 +79,14 @@ def _deploy_one(client: Client, package: AnyPackage, *, wait: bool, quiet: bool)
         function = _follow(client, package.name, revision, progress)
     status = function["status"]
     if status["state"] in ("error", "unhealthy"):
-        raise _failed(package, revision, status)
+        raise _failed(package, revision, status, told=not quiet and _in_log(status))
     if not quiet:
         took = seconds(time.monotonic() - started)
         url = f"http://{status['externalInvocationUrls'][0]}"
         tried = status.get("canary") or {}
         what = f"ready in {took}"
+        if function["spec"].get("disable"):
+            what = f"is deployed and disabled (spec.disable): it answers no request; took {took}"
         if str(tried.get("revision")) == revision:
             what = f"gets {100 * tried['share']:g} % as a canary after {took}"
         progress.say(f"[green]✓[/] [bold]{package.name}[/] revision {revision} {what}  {url}")
@@ -109,12 +111,20 @@ def _follow(client: Client, name: str, revision: str, progress: Progress) -> dic
     raise Failure(f"the platform stopped answering while {name} was being deployed")
 
 
-def _failed(package: AnyPackage, revision: str, status: dict[str, Any]) -> Failure:
+def _in_log(status: dict[str, Any]) -> bool:
+    """Whether the deploy log, which was shown, has the reason itself."""
+    reason = status["message"]
+    logged = (entry["message"] for entry in status["logs"] if entry["level"] == "error")
+    return bool(reason) and any(reason in line for line in logged)
+
+
+def _failed(package: AnyPackage, revision: str, status: dict[str, Any], *, told: bool) -> Failure:
     serving = status.get("servingRevision")
     rest = f"; revision {serving} goes on serving" if serving else ""
     reason = status["message"] or "no reason was given"
+    why = "" if told else f"\n{reason}"
     return Failure(
-        f"{package.name} revision {revision} is {status['state']}{rest}\n{reason}",
+        f"{package.name} revision {revision} is {status['state']}{rest}{why}",
         hint=f"its deploy log is above; its own log: stoker logs {package.name}",
     )
 

@@ -19,6 +19,7 @@ from stoker.cli.failure import Failure
 from stoker.cli.text import console, print_json, size
 from stoker.nouns.device import DeviceSeen, DevicesUnknown
 from stoker.nouns.errors import StokerError
+from stoker.nouns.extras import install
 from stoker.nouns.home import Home
 from stoker.nouns.version import VERSION
 
@@ -95,13 +96,13 @@ def packages() -> Iterator[Finding]:
         advice = "the packages that it needs are not checked: pip install -e . would say"
         yield Finding("packages", WARN, f"stoker {VERSION}, not installed: a checkout", advice)
     elif missing:
-        yield Finding("packages", FAIL, f"missing: {', '.join(missing)}", "pip install stoker")
+        yield Finding("packages", FAIL, f"missing: {', '.join(missing)}", install())
     else:
         yield Finding("packages", OK, f"stoker {VERSION}")
     absent = {name: extra for name, extra in _EXTRAS.items() if not importlib.util.find_spec(name)}
     for extra in sorted(set(absent.values())):
         names = ", ".join(name for name, of in absent.items() if of == extra)
-        yield Finding("packages", WARN, f"not installed: {names}", f"pip install 'stoker[{extra}]'")
+        yield Finding("packages", WARN, f"not installed: {names}", install(extra))
 
 
 def compiler() -> Finding:

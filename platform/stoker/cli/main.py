@@ -135,7 +135,7 @@ def deploy(
         typer.Option(metavar="SHARE", help="Try it out on this share of the requests first: 5%."),
     ] = "",
     canary_length: Annotated[
-        str, typer.Option(metavar="TIME", help="Within its bounds for so long, it serves: 5m.")
+        str, typer.Option(metavar="TIME", help="Within its bounds for so long, it serves: 5m; 300.")
     ] = "",
     canary_requests: Annotated[
         int | None, typer.Option(min=1, help="The fewest requests before it is judged.")

@@ -16,6 +16,7 @@ from typing import Any
 
 from stoker.cli.client import Client
 from stoker.cli.failure import Failure
+from stoker.nouns.extras import install
 
 SETUP_FILE = "project_setup.py"
 _DEPLOYED = ("remote", "nuclio", "serving", "application")
@@ -200,7 +201,7 @@ def _mlrun(source: Path) -> ModuleType:
     except ModuleNotFoundError as exc:
         raise Failure(
             f"{source} needs the mlrun extra: {exc}",
-            hint="install it with: pip install 'stoker[mlrun]'",
+            hint=install("mlrun"),
         ) from exc
     found: ModuleType = mlrun
     return found

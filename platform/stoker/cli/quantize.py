@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from stoker.cli.pack import FUNCTION_FILES
 from stoker.cli.project import listing_project
 from stoker.cli.table import Table, screen_width
 from stoker.cli.text import console, printable, seconds, size
+from stoker.nouns.extras import install
 from stoker.nouns.home import Home
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 EXIT_REFUSED = 3
 """None passed, or the winner was rolled back: the gate works, and says no."""
 _DECLARED = "quality.yaml"
+_JUDGES = ("numpy", "scipy", "sklearn")
 
 
 class _Place(NamedTuple):
@@ -59,12 +62,9 @@ def quantize(
         StokerError: the gate cannot be run.
     """
     folder = find_folder(function, path)
-    try:
-        from stoker.quality.run import run_quality
-    except ModuleNotFoundError as exc:
-        raise Failure(
-            f"the quality gate needs the package {exc.name}", hint="pip install 'stoker[quality]'"
-        ) from exc
+    _check_packages()
+    from stoker.quality.run import run_quality
+
     _check_places(report, out)
     kept = _made(Home.at(home)).quality
     # A pipeline that is cancelled gets SIGTERM: then too the trials are deleted.
@@ -318,6 +318,13 @@ def _cells(one: CandidateResult, run: QualityRun, metrics: int) -> list[str]:
     ]  # fmt: skip
 
 
+def _check_packages() -> None:
+    """Looked for, not imported: where nothing has changed they are not needed."""
+    for name in _JUDGES:
+        if importlib.util.find_spec(name) is None:
+            raise Failure(f"the quality gate needs the package {name}", hint=install("quality"))
+
+
 def _check_places(report: Path | None, out: Path | None) -> None:
     """Whether what is found can be written; asked before the minutes are spent that it takes."""
     for option, folder in (("--report", report.parent if report else None), ("--out", out)):
@@ -340,7 +347,7 @@ def _report_writer() -> Callable[[QualityRun, Path], Path]:
     except ModuleNotFoundError as exc:
         raise Failure(
             f"the report cannot be written: there is no {exc.name}",
-            hint="pip install 'stoker[quality]'",
+            hint=install("quality"),
         ) from exc
     return write_report
 

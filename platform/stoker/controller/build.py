@@ -179,11 +179,17 @@ class Builds:
 
         def keep(line: str) -> None:
             nonlocal last
+            if last.startswith(_REASON):
+                tell(last)
             last = line
-            tell(line)
+            # The reason is told once: as what the build failed of.
+            if not line.startswith(_REASON):
+                tell(line)
 
         command = [sys.executable, "-m", "stoker.models.prepare"]
         status = await run_streaming(command, env=env, cwd=code, tell=keep)
+        if status and last.startswith(_REASON):
+            raise BadRequest(f"the model cannot be prepared: {last.removeprefix(_REASON)}")
         if status:
             raise BadRequest(f"the model cannot be prepared (exit code {status}): {last}")
         return await asyncio.to_thread(_reported, report)
@@ -203,6 +209,8 @@ def _reported(path: Path) -> ModelBytes | None:
         path.unlink(missing_ok=True)
 
 
+_REASON = "error: "
+"""How the last line of `stoker.models.prepare` begins where that says why it ended."""
 _SERVES = "stoker.models.serve"
 """The module of the handler for functions without code."""
 

@@ -194,6 +194,8 @@ class Rollouts:
             # Its zygote died under it; nothing is known against the candidate.
             rollout.stage = Stage.PLACING
         elif all(replica.all_ready for replica in replicas):
+            if candidate.config.sleep_after_s is not None and not replicas[0].can_sleep:
+                self._tell(live, candidate.number, _NEVER_SLEEPS, "warning")
             spec = self._canaries.spec_for(live, candidate)
             if spec is None:
                 self._promote(live, rollout, FunctionState.READY)
@@ -258,6 +260,12 @@ class Rollouts:
 
     def _tell(self, live: Live, number: int, message: str, level: str) -> None:
         self._change(live, number, self._world.logged(message, level))
+
+
+_NEVER_SLEEPS = (
+    "STOKER_SLEEP_AFTER does nothing: its workers have nothing to take off a device (what "
+    "load_model loads onto one leaves it; of anything else stoker.sdk.on_sleep says how)"
+)
 
 
 def advice(config: FunctionConfig, has_devices: bool) -> list[str]:

@@ -239,6 +239,12 @@ def judge_cost(
 
 
 _MEASURES = ("size", "memory", "latency", "cost")
+_WHAT = {
+    "size": "bytes of the weights",
+    "memory": "a worker's bytes",
+    "latency": "the handler's time",
+    "cost": "bytes of the weights × the handler's time",
+}
 _CODES = {"size": "larger", "memory": "larger", "latency": "slower", "cost": "dearer"}
 
 
@@ -253,9 +259,10 @@ def cost(measure: str, facts: CostFacts) -> float:
 
 
 def _costs(name: str, own: float, other: float, limit: float) -> Finding:
+    what = f"{name} ({_WHAT[name]})"
     if own <= 0 or other <= 0:
-        return Finding(_CODES[name], False, f"{name}: not known, and {limit:g} × is declared")
-    words = f"{name}: {own / other:.2f} × the reference's, at most {limit:g} × may be"
+        return Finding(_CODES[name], False, f"{what}: not known, and {limit:g} × is declared")
+    words = f"{what}: {own / other:.2f} × the reference's, at most {limit:g} × may be"
     return Finding(_CODES[name], own <= other * limit, words)
 
 

@@ -118,7 +118,8 @@ def by_model(router: Router, model: str) -> Lane:
     if declaring:
         return min(declaring, key=_precedence)
     near = near_names(model, [lane.limits.model or lane.name for lane in router.lanes.values()])
-    raise FunctionNotFound(f"no function serves the model {model!r}", near=near)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise FunctionNotFound(f"no function serves the model {model!r}{hint}", near=near)
 
 
 def _precedence(lane: Lane) -> tuple[bool, float, str]:

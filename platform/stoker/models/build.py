@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ _LARGE = 4 << 30
 _CHUNK = 1 << 24
 _COMPILED_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _CALIBRATION_TEXTS = 1024
+_SKIPPED_SHOWN = 4
 
 
 class Build:
@@ -147,6 +148,7 @@ class Build:
 
     def _onnx(self, folder: Path, manifest: Manifest) -> Manifest:
         from stoker.models import onnx_build
+        from stoker.models.quantize.plan import matches
 
         settings, steps = self.recipe.settings, folder / "steps"
         self.progress("exporting the fp32 graph")
@@ -156,7 +158,11 @@ class Build:
         replaced, skipped = onnx_build.quantize(
             steps / "fp32.onnx", steps / "int8.onnx", settings.skip
         )
-        self._tell(replaced, skipped)
+        declared = {
+            name: "declared" if any(matches(name, one) for one in settings.skip) else "kind"
+            for name in skipped
+        }
+        self.progress(in_words(len(replaced), declared))
         if not replaced:
             raise UnusableModel(
                 f"{settings.quantization} replaced no module of {settings.model}: it has no weight "
@@ -204,7 +210,7 @@ class Build:
 
         method, device = self.recipe.method.name, self.recipe.target.kind
         planned = plan.plan(module, method, self.recipe.settings.skip, device=device)
-        self._tell(list(planned.replace), list(planned.reasons))
+        self.progress(in_words(len(planned.replace), planned.reasons))
         modules: dict[str, Quantized]
         facts: Calibrated | None = None
         if self.recipe.texts is None:
@@ -249,12 +255,9 @@ class Build:
         if not self._encoder:
             tokenizer = open_tokenizer(folder, trust=manifest.trust_remote_code)
             names = [one for one in tokenizer.model_input_names if one in _COMPILED_INPUTS]
-        self.progress("compiling it for this CPU, once: a minute or less for a small model")
+        self.progress("compiling it for this CPU, once: some minutes, more on busy cores")
         compile_into(folder, open_module(folder, manifest), manifest.task, names)
         return manifest.model_copy(update={"compiled": names})
-
-    def _tell(self, replaced: list[str], skipped: list[str]) -> None:
-        self.progress(f"{len(replaced)} modules replaced, {len(skipped)} skipped")
 
     def _compared(self, folder: Path, manifest: Manifest) -> Fidelity:
         """Compares what was written, read back from disk, with the original in fp32.
@@ -308,6 +311,19 @@ class Build:
         import torch
 
         return torch.float32 if self.source.weight_bytes < _LARGE else "auto"
+
+
+def in_words(replaced: int, skipped: Mapping[str, str]) -> str:
+    """What was quantized and what was not, of that the first with why they stay.
+
+    >>> in_words(210, {"model.embed_tokens": "embedding", "lm_head": "head"})
+    '210 modules replaced, 2 skipped: model.embed_tokens (embedding), lm_head (head)'
+    """
+    words = f"{replaced} modules replaced, {len(skipped)} skipped"
+    shown = [f"{name} ({why})" for name, why in list(skipped.items())[:_SKIPPED_SHOWN]]
+    more = len(skipped) - len(shown)
+    shown += [f"and {more} more"] if more else []
+    return f"{words}: {', '.join(shown)}" if shown else words
 
 
 def verify(module: Any, manifest: Manifest) -> None:

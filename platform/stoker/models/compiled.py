@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def compile_into(folder: Path, module: PreTrainedModel, task: Task, names: Seque
         )
     package = folder / "steps" / "compiled.pt2"
     try:
-        with _cache_in(folder / "steps" / "inductor"), torch.no_grad():
+        with _quiet(), _cache_in(folder / "steps" / "inductor"), torch.no_grad():
             program = torch.export.export(
                 _only(module, names, OUTPUTS[task]), _inputs(module, names, 2, 16),
                 dynamic_shapes={"inputs": tuple([_axes(module)] * len(names))},
@@ -193,6 +194,14 @@ def _check(folder: Path, module: PreTrainedModel, task: Task, names: Sequence[st
                 f"otherwise (cosine {cosine:.5f}, must be at least {_LEAST_COSINE}); the nearest "
                 "that works is 0"
             )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Else what torch warns itself of, in Python's own words, stands in the log of the deploy."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @contextmanager

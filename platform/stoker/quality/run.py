@@ -19,7 +19,6 @@ from stoker.nouns.home import Home
 from stoker.nouns.model_name import TRIAL_LABEL
 from stoker.quality import accepted, read, sets
 from stoker.quality.declaration import Declaration, Recipe
-from stoker.quality.evaluate import Evaluation, cost_facts
 from stoker.quality.kept import Kept
 from stoker.quality.key import file_digest, recipe_facts, run_key
 from stoker.quality.package import Package, is_mlruns, project_of
@@ -129,6 +128,9 @@ class _Work:
 
     def evaluate(self, key: str, *, accept: bool) -> QualityRun:
         """Tries everything anew."""
+        # With scipy, which takes longer than finding that nothing has changed.
+        from stoker.quality.evaluate import Evaluation
+
         self._clear_trials()
         folder = self.package.folder
         before = None if accept else accepted.read(folder)
@@ -205,6 +207,8 @@ class _Work:
         return roll_out(self.platform, document, canary, self.tell)
 
     def _winner(self, candidates: list[CandidateResult]) -> str | None:
+        from stoker.quality.evaluate import cost_facts
+
         passed = {
             one.name: cost_facts(one.measured)
             for one in candidates

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,27 @@ def project(tmp_path: Path) -> Path:
         (made / "function.yaml").write_text(f"metadata: {{name: {name}}}\n")
     (tmp_path / "functions" / "embed" / "quality.yaml").write_text("{}")
     return tmp_path
+
+
+def test_a_package_that_is_missing_is_told_with_what_installs_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(Failure, match="needs the package scipy") as caught:
+        quantize.quantize(
+            "embed", project, None, rollout=False, again=False, accept_sets=False,
+            as_json=False, report=None, out=None,
+        )  # fmt: skip
+    assert "pip install -e '.[quality]'" in caught.value.hint
+
+
+def test_what_judges_is_not_imported_to_find_that_nothing_has_changed() -> None:
+    code = (
+        "import sys, stoker.cli.quantize, stoker.quality.run\n"
+        "heavy = {'numpy', 'scipy', 'sklearn', 'torch', 'transformers', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
 @pytest.mark.parametrize("name", ["embed", "embedder", ""])

@@ -123,6 +123,11 @@ def test_options_become_the_annotation_and_leave_the_rest_as_it_was_declared() -
     assert (found.min_requests, found.bounds.error_rate) == (7, 0.2)
 
 
+@pytest.mark.parametrize("length", ["90", "90s", "1m30s"])
+def test_a_length_is_a_duration_or_seconds(length: str) -> None:
+    assert CanaryOptions(length=length).fields() == {"length_s": 90.0}
+
+
 def test_a_function_without_annotations_gets_one_with_the_defaults() -> None:
     document: dict[str, Any] = {"metadata": {"name": "fn", "annotations": None}}
     declare(Package(document, Path("function.yaml")), CanaryOptions(share="25%"))
@@ -136,6 +141,8 @@ def test_a_function_without_annotations_gets_one_with_the_defaults() -> None:
         (CanaryOptions(share="lots"), "was 'lots'"),
         (CanaryOptions(share="5"), "at most 1, such as 5% or 0.05"),
         (CanaryOptions(share="5%", length="soon"), "--canary-length must be a duration"),
+        (CanaryOptions(share="5%", length="nan"), "--canary-length must be a duration"),
+        (CanaryOptions(share="5%", length="-5"), "--canary-length must be a duration"),
         (CanaryOptions(share="5%", length="0s"), "length_s: Input should be greater than 0"),
     ],
 )

@@ -352,3 +352,42 @@ async def test_a_build_tells_the_bytes_of_the_model_that_it_prepared(
     assert isinstance(outcome, Built)
     assert outcome.model == (ModelBytes(key="k", weights=7) if told else None)
     assert not list(tmp_path.rglob("*.model.json"))
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "why", "told"),
+    [
+        (
+            1, ["reading", "error: no folder"],
+            "the model cannot be prepared: no folder", ["reading"],
+        ),
+        (
+            -9, ["reading", "exporting"],
+            "the model cannot be prepared (exit code -9): exporting", ["reading", "exporting"],
+        ),
+        (
+            1, ["error: passing", "KeyError: 'x'"],
+            "the model cannot be prepared (exit code 1): KeyError: 'x'",
+            ["error: passing", "KeyError: 'x'"],
+        ),
+    ],
+)  # fmt: skip
+async def test_why_a_model_cannot_be_prepared_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    status: int, lines: list[str], why: str, told: list[str],
+) -> None:  # fmt: skip
+    """It stood in the log as the step's own last line, and again as what the build failed of."""
+
+    async def prepare(_command: list[str], *, tell: Any, **_: Any) -> int:
+        for line in lines:
+            tell(line)
+        return status
+
+    monkeypatch.setattr("stoker.controller.build.run_streaming", prepare)
+    spec = {
+        "build": {"functionSourceCode": encoded()},
+        "env": [{"name": "STOKER_MODEL", "value": "/models/some"}],
+    }
+    outcome, log = await build(tmp_path, **spec)
+    assert outcome == BuildFailed("fn", 4, why)
+    assert log.splitlines() == told

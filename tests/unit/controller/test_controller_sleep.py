@@ -188,3 +188,15 @@ def test_a_slow_starter_is_not_ended_because_others_would_sleep_by_now(gpus: Sta
     assert len(gpus.effects.launches) == launches
     gpus.ready(replica, sleeps=True)
     assert gpus.record().state is FunctionState.READY
+
+
+def test_a_function_that_has_nothing_to_take_off_is_told_so_once(gpus: Stage) -> None:
+    """It declared a sleep, stayed warm, and nothing said why."""
+    one = {"triggers": {"http": {"kind": "http", "numWorkers": 1}}}
+    serve(gpus, sleeps=False, **one)
+    gpus.after(10)
+    assert gpus.log().count("STOKER_SLEEP_AFTER does nothing") == 1
+    serve(gpus, "able", **one)
+    serve(gpus, "plain", sleeps=False, **one, env=[{"name": "STOKER_GPU_MEMORY", "value": "8MiB"}])
+    gpus.after(10)
+    assert "STOKER_SLEEP_AFTER" not in gpus.log("able") + gpus.log("plain")

@@ -137,6 +137,15 @@ def test_worse_than_the_reference_in_what_the_goal_asks_for_is_refused(
     assert codes(gate.judge_cost(goal, REFERENCE, REFERENCE, {})) == []
 
 
+def test_what_a_cost_is_of_stands_in_its_words() -> None:
+    slow = replace(REFERENCE, latency_ms={"1": 8.6, "16": 86.0})
+    (found,) = gate.judge_cost("cheapest", slow, REFERENCE, {})
+    assert found.words == (
+        "cost (bytes of the weights × the handler's time): "
+        "2.15 × the reference's, at most 1 × may be"
+    )
+
+
 def test_slower_than_the_reference_passes_where_the_goal_is_size() -> None:
     small = CostFacts(250, 500, {"1": 8.0, "16": 80.0})
     assert codes(gate.judge_cost("smallest", small, REFERENCE, {})) == []

@@ -71,6 +71,11 @@ async def test_open_inference_routes_by_model_name_and_keeps_the_path(bare: Plac
     assert (await client.post("/v2/models/mini%2Flm/infer", b"{}")).status == 200
     assert worker.requests[0]["path"] == "/v2/models/echo/infer"
     assert (await client.get("/v2/models/other")).code == "function_not_found"
+    near = (await client.post("/v1/embeddings", b'{"model": "mini/lmm"}')).json["error"]
+    assert near["message"] == "no function serves the model 'mini/lmm'; did you mean mini/lm?"
+    assert near["near"] == ["mini/lm"]
+    far = (await client.post("/v1/embeddings", b'{"model": "nobody"}')).json["error"]
+    assert far["message"] == "no function serves the model 'nobody'"
 
 
 async def test_openai_routes_by_the_model_in_the_body(bare: Place) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -90,3 +91,20 @@ def test_without_a_compiler_the_build_says_what_is_missing(tmp_path, monkeypatch
     folder = bert(tmp_path / "m", "BertForSequenceClassification")
     with pytest.raises(UnusableModel, match=r"needs a C\+\+ compiler .* install g\+\+"):
         prepare(declare(folder), Home.at(tmp_path / "h"), lambda _: None)
+
+
+def test_what_torch_warns_itself_of_is_not_told(tmp_path, monkeypatch):
+    """Its FutureWarning about copyreg.py stood in the deploy log."""
+
+    def warns(*_, **__):
+        warnings.warn("this is deprecated", FutureWarning, stacklevel=1)
+        raise RuntimeError("no further")
+
+    monkeypatch.setattr(compiled, "compiler", lambda: "g++")
+    monkeypatch.setattr(torch.export, "export", warns)
+    folder = bert(tmp_path / "m", "BertForSequenceClassification")
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with pytest.raises(UnusableModel, match="no further"):
+            prepare(declare(folder), Home.at(tmp_path / "h"), lambda _: None)
+    assert not [one for one in heard if "this is deprecated" in str(one.message)]

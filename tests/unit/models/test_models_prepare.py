@@ -21,6 +21,7 @@ from tokenizers.pre_tokenizers import Whitespace
 import tiny_tasks
 from stoker.models import gguf, onnx_build
 from stoker.models import prepare as preparing
+from stoker.models.build import in_words
 from stoker.models.device import Target
 from stoker.models.kv_cache import token_bytes
 from stoker.models.load import load
@@ -340,3 +341,15 @@ def test_what_a_checkpoint_is_in_is_said_to_be_slow_on_a_cpu_that_only_emulates_
         lines = []
         prepare(declare(source), home, lines.append)
         assert any("this CPU has no bf16 instructions" in line for line in lines) is slow
+
+
+@pytest.mark.parametrize(
+    ("skipped", "words"),
+    [
+        ([], "3 modules replaced, 0 skipped"),
+        (["a", "b"], "3 modules replaced, 2 skipped: a (head), b (head)"),
+        (list("abcdef"), "6 skipped: a (head), b (head), c (head), d (head), and 2 more"),
+    ],
+)
+def test_what_is_not_quantized_is_named(skipped, words):
+    assert in_words(3, dict.fromkeys(skipped, "head")).endswith(words)

@@ -20,6 +20,7 @@ from stoker.models.quantize.linears import INT4_GROUP, SCHEMES
 from stoker.models.quantize.make import Tensors, as_rounded, int4, rounded, set_module, torchao
 from stoker.models.quantize.plan import Plan
 from stoker.nouns.errors import UnusableModel
+from stoker.nouns.extras import install
 
 Row = dict[str, torch.Tensor]
 _ROUNDS = 12
@@ -285,7 +286,7 @@ def _gptq() -> Any:
     except ImportError as exc:
         raise UnusableModel(
             "gptq needs the package neural-compressor, which cannot be imported here "
-            f"({exc}): pip install 'stoker[quant]'; the nearest that works without it is 'awq'"
+            f"({exc}): {install('quant')}; the nearest that works without it is 'awq'"
         ) from exc
     finally:
         logging.disable(before)

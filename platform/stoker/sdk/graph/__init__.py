@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from stoker.nouns.extras import install
+
 if TYPE_CHECKING:
     from stoker.sdk.graph.failed import Failed
     from stoker.sdk.graph.steps import BatchHttpRequests, RemoteFunctionStep, RemoteStep
@@ -31,7 +33,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as exc:
         raise ImportError(
             f"{name} is a step of mlrun's graphs, and {exc.name} is not installed: "
-            "pip install 'stoker[mlrun]'"
+            f"{install('mlrun')}"
         ) from exc
     value = getattr(home, name)
     globals()[name] = value
