@@ -130,7 +130,8 @@ def test_what_it_found_is_what_is_known_of_int8(judged: tuple[int, QualityRun]) 
     assert int8.measured.latency_ms["1"] < reference.measured.latency_ms["1"]
     assert int8.measured.memory_bytes
     (metric,) = int8.metrics
-    assert metric.agreement == pytest.approx(0.9937, abs=0.002)
+    # .9937 with VNNI; without it ONNX Runtime adds pairs of products in 16 bits, which saturate.
+    assert metric.agreement == pytest.approx(0.9925, abs=0.003)
     assert metric.difference.low <= metric.difference.value <= metric.difference.high
     assert abs(metric.difference.value) < 0.01
     assert 0.7 < metric.reference.value < 0.95
